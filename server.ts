@@ -78,7 +78,7 @@ export function serve({ host = HOST, port = PORT, answer, log, signal, limits }:
 
       log?.('Connected by', addr)
       log?.('Request is:', printable(request.text))
-      await conn.sendall(content || other_method(method))
+      conn.sendall(content ?? other_method(method))
     })
     // close connection
     conn.close()
@@ -88,136 +88,133 @@ export function serve({ host = HOST, port = PORT, answer, log, signal, limits }:
 
 // ──────────────────── Part 2: what TCP and HTTP ask besides ────────────────────
 
-/** The user's own contents, asked before the article's two; undefined leaves the request to those. It may be async. */
+/** The user's own contents, asked before the article's two; undefined leaves the request to those. */
 export type Answer = (request: Request) => Content | undefined | Promise<Content | undefined>
 
-/** What `serve` takes; each has a default. */
+/** What `serve` takes. */
 export type Options = {
   /** the address to listen on; '' (the default) is every one */
   host?: string
-  /** 8000 by default; 0 is any free one */
+  /** 8000 by default; 0 is any that is free */
   port?: number
-  answer?: Answer
-  /** called twice a message, as console.log is: what happened, and the address or the text made safe to print; silent by default */
+  answer?: Answer | undefined
+  /** called twice a request, as console.log is, with text that is safe to print; silent by default */
   log?: ((what: string, value: unknown) => void) | undefined
   /** stops the server: takes no more, finishes what is in hand, closes what is idle */
-  signal?: AbortSignal
+  signal?: AbortSignal | undefined
+  /** those that are to differ from LIMITS */
   limits?: Partial<typeof LIMITS>
 }
 
-/** The limits that hold unless `serve` is given others. */
+/** The limits of one connection, in bytes and milliseconds. */
 export const LIMITS = {
-  /** a whole head, or the extensions and trailers of a chunked body; browsers send under 2 KiB, and cookies add up */
+  /** a whole head, or the extensions and trailers of a chunked body; browsers send under 2 KiB, but cookies add up */
   head_bytes: 16_384,
-  /** the request-target; RFC 9112, 3 recommends 8,000 at least */
+  /** the request-target; 8,000 is the least that RFC 9112, 3 recommends */
   target_bytes: 8_000,
   /** a body, for it is held in memory until it is whole */
   body_bytes: 1_048_576,
-  /** from connecting to the first byte */
+  /** from connecting to the first byte: browsers connect ahead */
   silent_ms: 10_000,
-  /** from a head's first byte to its last */
+  /** from the first byte of a head to its last */
   head_ms: 10_000,
-  /** from a head's end to the last byte of its body */
+  /** from the end of a head to the last byte of its body */
   body_ms: 30_000,
-  /** from an answer to the next request */
+  /** from an answer to the next request: a page asks for its pictures within this */
   idle_ms: 5_000,
-  /** without any progress of an answer on its way */
+  /** for a client that takes nothing of its answer */
   write_ms: 30_000,
-  /** of going on reading after the last answer, so that no reset eats it (RFC 9112, 9.6) */
+  /** of reading on after the last answer (RFC 9112, 9.6): longer than a round trip */
   linger_ms: 2_000,
-  /** from the signal to stop until what is left is cut off; a service manager waits longer */
+  /** from the signal to the cutting off of what is left: service managers wait longer */
   stop_ms: 4_000,
 }
 
-/** How often the deadlines are looked at (ms): one timer for all connections, none for a request. */
+/** How often deadlines are looked at, in ms: one timer serves all connections, and no request needs its own. */
 const TICK = 250
-/** How long text that does not begin as HTTP does is waited for when no line end came with it (ms): TCP may have cut it. */
+/** How long text without a line end is waited on, in ms, if it does not begin as a request: TCP may have cut it. */
 const PAUSE = 200
-/** How long a connection just used is still open when the server stops (ms): its next request may be on the way. */
+/** How long a connection just used stays when the server stops, in ms: its next request may be on the way. */
 const GRACE = 500
-/** What is written at a time, so that progress can be seen (bytes). */
+/** How much is written at a time, in bytes, so that progress can be seen. */
 const SLICE = 65_536
 
-/** A response, made by `http`; never changes. */
+/** A response as it goes out; made by `http` only, and never changed. */
 export type Content = {
   readonly status: number
-  /** the status line and the field lines, without Date and the empty line */
+  /** status line and field lines, without Date, Connection and the empty line */
   readonly head: string
-  /** bytes; a small body is latin1 text with a character for each byte */
+  /** a body up to 8 KiB is latin1 text, a character for each byte, to be one short write with its head */
   readonly body: string | Uint8Array
-  /** the connection is closed after it */
+  /** it says `Connection: close` */
   readonly close: boolean
 }
 
+/** What may be set into a response: text, numbers and bytes; into its head also fields, on a line of their own. */
+type Value = string | number | Uint8Array | Iterable<[name: string, value: string]>
+
 /**
- * Puts a response, written as the text that it is on the wire, into HTTP format (RFC 9112, 2.1): line ends
- * of the head become CRLF, Content-Length is counted. Date, and Connection where it is due, are added as it is sent;
- * of what is written for these and for Transfer-Encoding only `Connection: close` counts.
- * @param values in the head text or a number, or name–value pairs (such as fetch's Headers) on a line of their own; in the body text, a number or bytes
- * @throws TypeError for a head that is not HTTP, a control character set into it, a body where there is none
+ * Puts a response, written as the text that it is on the wire, into HTTP format (RFC 9112, 2.1): the head's line ends
+ * become CRLF, Content-Length is counted, Date and Connection are the server's (only `Connection: close` may be asked for).
+ * @throws TypeError for a head that is not HTTP's, a value that would add a line to it, a body with a status that has none
  */
-export function http(strings: TemplateStringsArray, ...values: (string | number | Uint8Array | Iterable<[string, string]>)[]): Content {
-  let head = '', in_head = true
-  const body: Uint8Array[] = []
-  strings.forEach((text, i) => {
-    const end = in_head ? /\r?\n\r?\n/.exec(text) : null
-    if (in_head) head += end ? text.slice(0, end.index) : text
-    if (end) text = text.slice(end.index + end[0].length)
-    if (end) in_head = false
-    if (!in_head) body.push(Buffer.from(text))
-    if (i === values.length) return
-    const value = values[i]
-    if (in_head) head += head_value(value)
-    else if (value instanceof Uint8Array) body.push(value)
-    else if (typeof value === 'string' || typeof value === 'number') body.push(Buffer.from(String(value)))
-    else throw new TypeError(`a value in the body is text, a number or bytes, not ${inspect(value)}`)
-  })
+export function http(strings: TemplateStringsArray, ...values: Value[]): Content {
+  const found = strings.findIndex(text => /\n\r?\n/.test(text)), last = found < 0 ? values.length : found
+  const [, end = strings[last] ?? '', start = ''] = /^(.*?)\r?\n\r?\n(.*)$/s.exec(strings[last] ?? '') ?? []
+  const written = strings.slice(0, last).map((text, i) => text + head_value(values[i])).join('') + end
+  const body = Buffer.concat([Buffer.from(start), ...values.slice(last).flatMap((value, i) => [body_value(value), Buffer.from(strings[last + i + 1] ?? '')])])
 
-  const [start = '', ...lines] = head.split(/\r?\n/)
-  const status = Number(/^HTTP\/1\.1 ([1-5]\d\d) [\t\x20-\x7e\x80-\xff]*$/.exec(start)?.[1])
-  if (!status) throw new TypeError(`not a status line: ${inspect(start)}`)
-  let close = false
-  head = start + '\r\n'
-  for (const line of lines) {
-    // a value may have left its line empty
-    if (line === '') continue
-    const [, name = ''] = /^([!#$%&'*+\-.^_`|~\w]+):[\t\x20-\x7e\x80-\xff]*$/.exec(line) ?? []
-    if (!name) throw new TypeError(`not a field line: ${inspect(line)}`)
-    if (/^connection:.*\bclose\b/i.test(line)) close = true
-    if (!/^(?:content-length|transfer-encoding|connection|date)$/i.test(name)) head += line + '\r\n'
-  }
-
-  const bytes = Buffer.concat(body)
-  // a body up to 8 KiB is kept as text, to be one short write with its head
-  const small = bytes.length <= 8192
+  // a value may have left its line empty
+  const [status_line = '', ...field_lines] = written.split(/\r?\n/).filter(line => line !== '')
+  const status = Number(/^HTTP\/1\.1 ([1-5]\d\d) [\t\x20-\x7e\x80-\xff]*$/.exec(status_line)?.[1])
+  if (!status) throw new TypeError(`not a status line: ${inspect(status_line)}`)
+  const wrong = field_lines.find(line => !/^[!#$%&'*+\-.^_`|~\w]+:[\t\x20-\x7e\x80-\xff]*$/.test(line))
+  if (wrong !== undefined) throw new TypeError(`not a field line: ${inspect(wrong)}`)
   // RFC 9110, 6.4.1
   const bodiless = status < 200 || status === 204 || status === 304
-  if (bodiless && bytes.length) throw new TypeError(`${status} has no body`)
-  if (!bodiless) head += `Content-Length: ${bytes.length}\r\n`
-  return Object.freeze({ __proto__: http.prototype, status, head, body: small ? bytes.toString('latin1') : bytes, close })
+  if (bodiless && body.length) throw new TypeError(`${status} has no body`)
+
+  const head = [status_line, ...field_lines.filter(line => !/^(?:content-length|transfer-encoding|connection|date):/i.test(line))]
+  if (!bodiless) head.push(`Content-Length: ${body.length}`)
+  return Object.freeze({
+    __proto__: http.prototype,
+    status,
+    head: head.join('\r\n') + '\r\n',
+    body: body.length <= 8192 ? body.toString('latin1') : body,
+    close: field_lines.some(line => /^connection:.*\bclose\b/i.test(line)),
+  })
 }
 
-/** A value set into a head, checked so that no input can add a field or a second response. */
+function body_value(value: unknown): Uint8Array {
+  if (value instanceof Uint8Array) return value
+  if (typeof value === 'string' || typeof value === 'number') return Buffer.from(String(value))
+  throw new TypeError(`no text, number or bytes: ${inspect(value)}`)
+}
+
 function head_value(value: unknown): string {
-  if (typeof value === 'object' && value !== null && !(value instanceof Uint8Array) && Symbol.iterator in value)
+  if (typeof value === 'object' && value !== null && Symbol.iterator in value && !(value instanceof Uint8Array))
     return Array.from(value as Iterable<[string, string]>, ([name, text]) => `${head_value(name)}: ${head_value(text)}`).join('\n')
-  if (typeof value !== 'string' && typeof value !== 'number') throw new TypeError(`a value in the head is text or a number, not ${inspect(value)}`)
-  if (/[^\x20-\x7e\x80-\xff]/.test(String(value))) throw new TypeError(`a value in the head is one line of latin1 text, not ${inspect(value)}`)
-  return String(value)
+  // latin1 without control characters
+  if ((typeof value === 'string' || typeof value === 'number') && /^[\x20-\x7e\x80-\xff]*$/.test(String(value))) return String(value)
+  throw new TypeError(`no text for a head: ${inspect(value)}`)
 }
 
-/** A request, whole, or a text that is not HTTP. */
-export class Request {
-  /** the head as it came, to its empty line; of a message that is not HTTP, all of it (latin1: a character for each byte) */
+function is_content(value: unknown): value is Content {
+  return value instanceof http
+}
+
+/** A request, whole; or a text that is not HTTP, whose method and src are ''. */
+class Request {
+  /** the head as it came, with its empty line, a character for each byte (latin1) */
   readonly text: string
-  /** as it came: methods are case-sensitive; '' if the message is not HTTP */
+  /** as it came, for methods are case-sensitive */
   readonly method: string
-  /** the path and query, whichever form the request-target had; '*' for OPTIONS * */
+  /** path and query, whichever form the request-target had (`*` for OPTIONS, `host:port` for CONNECT) */
   readonly src: string
-  /** the client's address and port */
+  /** the client's */
   readonly addr: readonly [address: string, port: number]
-  #body: string
-  #headers?: Headers
+  readonly #body: string
+  #headers: Headers | undefined
 
   constructor(text: string, method: string, src: string, addr: readonly [string, number], body: string) {
     this.text = text
@@ -227,68 +224,69 @@ export class Request {
     this.#body = body
   }
 
-  /** the body, a chunked one put together */
+  /** a chunked one put together */
   get body(): Uint8Array {
     return Buffer.from(this.#body, 'latin1')
   }
 
-  /** the field lines, as the fetch standard's Headers */
+  /** the fetch standard's, made when first asked for */
   get headers(): Headers {
-    this.#headers ??= new Headers(Array.from(this.text.matchAll(/\n([^:\n]+):([^\r\n]*)/g), ([, name = '', value = '']): [string, string] => [name, value.trim()]))
-    return this.#headers
+    return this.#headers ??= new Headers(Array.from(this.text.matchAll(/\n([^: \n]+):([^\r\n]*)/g), ([, name = '', value = '']): [string, string] => [name, value]))
   }
 }
 
-/** A Content that ends the connection: why a message is not taken. */
-function refuse(status: string, why: string): Content {
-  return http`HTTP/1.1 ${status}
-Content-Type: text/plain
-Connection: close
+export type { Request }
 
-${status}: ${why}
-`
-}
-
-// the grammar, in the words of RFC 9110 and RFC 9112
+// the grammar, in the names of RFC 9110 and RFC 9112
 const token         = "[!#$%&'*+\\-.^_`|~\\w]+"
-const field_value   = '[\\t\\x20-\\x7e\\x80-\\xff]*'
-const field_line    = `${token}:${field_value}\\r\\n`
-const request_line  = `(${token}) ([!"$-~]+) HTTP/(\\d)\\.(\\d)\\r\\n`
 const quoted_string = '"(?:[\\t\\x20!#-\\[\\]-~\\x80-\\xff]|\\\\[\\t\\x20-~\\x80-\\xff])*"'
-const parameter     = `[\\t ]*;[\\t ]*${token}[\\t ]*=[\\t ]*(?:${token}|${quoted_string})`
+const OWS           = '[\\t ]*'
+const uri_host      = "(?:(?:[\\w\\-.~!$&'()*+;=]|%[\\da-fA-F]{2})+|\\[([\\da-fA-F:.]+)\\]|\\[v[\\da-fA-F]+\\.[\\w\\-.~!$&'()*+,;=:]+\\])"
+const host          = `${uri_host}(?::\\d*)?`
+const request_line  = `(${token}) ([!"$-~]+) HTTP/(\\d)\\.(\\d)\\r\\n`
+const field_line    = `${token}:[\\t\\x20-\\x7e\\x80-\\xff]*\\r\\n`
+const parameter     = `${OWS};${OWS}${token}${OWS}=${OWS}(?:${token}|${quoted_string})`
 const coding        = `${token}(?:${parameter})*`
-const chunk_ext     = `[\\t ]*;[\\t ]*${token}(?:[\\t ]*=[\\t ]*(?:${token}|${quoted_string}))?`
-const host_name     = "(?:[\\w\\-.~!$&'()*+;=]|%[\\da-fA-F]{2})+"
+const chunk_ext     = `${OWS};${OWS}${token}(?:${OWS}=${OWS}(?:${token}|${quoted_string}))?`
 const REQUEST_HEAD  = new RegExp(`^(?:\\r\\n)?${request_line}(?:${field_line})*\\r\\n$`)
+const plain_field   = `(?:[Cc]onnection: keep-alive\\r\\n|(?!${in_any_case('(?:host|connection|expect|content-length|content-type|transfer-encoding)')}:)${field_line})`
+/** What most requests are: a path, one Host that is a name, nothing else that FRAMING_FIELD names; told in one look. */
+const PLAIN_REQUEST = new RegExp(`^(?!CONNECT )(${token}) (/[!"$-~]*) HTTP/1\\.1\\r\\n${plain_field}*${in_any_case('host')}: ?[\\w\\-.]+(?::\\d*)?\\r\\n${plain_field}*\\r\\n$`)
 const REQUEST_LINE  = new RegExp(`^${request_line}$`)
 const FIELD_LINE    = new RegExp(`^${field_line}$`)
-const FRAMING_FIELD = /\r\n(host|connection|content-length|transfer-encoding|expect|content-type):[\t ]*([^\r]*)/gi
 const CHUNK_LINE    = new RegExp(`^([\\da-fA-F]+)((?:${chunk_ext})*)\\r\\n$`)
-const CODINGS       = new RegExp(`^${coding}(?:[\\t ]*,[\\t ]*${coding})*$`)
-const URI_HOST      = new RegExp(`^(?:${host_name}|\\[(?:([\\da-fA-F:.]+)|v[\\da-fA-F]+\\.[\\w\\-.~!$&'()*+,;=:]+)\\])(?::(\\d*))?$`)
+const CODINGS       = new RegExp(`^${coding}(?:${OWS},${OWS}${coding})*${OWS}$`)
+const HOST_VALUE    = new RegExp(`^${host}${OWS}$`)
 const ABSOLUTE_FORM = /^https?:\/\/([^/?]*)(.*)$/i
-/** What begins as a request line does, or names HTTP in its first line, is meant as HTTP. */
-const MEANT_AS_HTTP = /^[\r\n]*(?:[A-Z]+ |[^\n]* HTTP\/)/
-/** The beginning of what may yet begin as a request line does. */
-const MAY_BE_METHOD = /^[\r\n]*[A-Z]{0,32}$/
+/** The fields that decide where a message ends and what becomes of the connection. */
+const FRAMING_FIELD = /\r\n(host|connection|content-length|transfer-encoding|expect|content-type):[\t ]*([^\r]*)/gi
+/** A first line that is meant as HTTP: it begins as a request line does, or names the protocol. */
+const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\n]* HTTP\/)/
+/** A text that may still become one. */
+const METHOD_SO_FAR = /^[A-Z]{0,32}$/
 
-/** All connections of one server: their deadlines, and its end. */
+/** All connections of one server: what is due for them, and their end. */
 class Connections extends Set<Connection> {
   readonly limits: typeof LIMITS
-  readonly listener: Server
+  readonly server: Server
 
-  constructor(listener: Server, limits: Partial<typeof LIMITS> = {}, signal?: AbortSignal) {
+  constructor(server: Server, limits: Partial<typeof LIMITS> = {}, signal?: AbortSignal) {
     super()
-    this.listener = listener
-    this.limits = check_limits(limits)
+    this.server = server
+    this.limits = { ...LIMITS, ...limits }
+    for (const [name, value] of Object.entries(this.limits)) {
+      if (!Object.hasOwn(LIMITS, name)) throw new TypeError(`there is no limit ${name}, but ${Object.keys(LIMITS).join(', ')}`)
+      if (typeof value !== 'number') throw new TypeError(`limits.${name} is a number, not ${inspect(value)}`)
+      if (!Number.isSafeInteger(value) || value < 1) throw new RangeError(`limits.${name} is a whole number from 1 on, not ${value}`)
+    }
     const timer = setInterval(() => this.look_at_deadlines(), TICK).unref()
-    listener.on('close', () => clearInterval(timer))
-    // an accept that fails (no file descriptor is free …) must not end the server; only nobody's listening error may
-    listener.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.syscall !== 'accept' && listener.listenerCount('error') === 1) throw error
+    server.on('close', () => clearInterval(timer))
+    // one accept that fails (no file descriptor is free) does not end the server; not to listen at all is for the user to hear
+    server.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.syscall !== 'accept' && server.listenerCount('error') === 1) throw error
     })
     if (signal?.aborted) process.nextTick(() => this.stop())
-    else signal?.addEventListener('abort', () => this.stop(), { once: true })
+    signal?.addEventListener('abort', () => this.stop(), { once: true })
   }
 
   accept(socket: Socket): Connection {
@@ -303,84 +301,77 @@ class Connections extends Set<Connection> {
   }
 
   private stop(): void {
-    this.listener.close()
+    this.server.close()
     for (const conn of this) conn.hurry()
     this.look_at_deadlines()
     setTimeout(() => { for (const conn of this) conn.destroy() }, this.limits.stop_ms).unref()
   }
 }
 
-function check_limits(limits: Partial<typeof LIMITS>): typeof LIMITS {
-  for (const [name, value] of Object.entries(limits)) {
-    if (!Object.hasOwn(LIMITS, name)) throw new TypeError(`limits.${name} is no limit; these are: ${Object.keys(LIMITS).join(', ')}`)
-    if (typeof value !== 'number') throw new TypeError(`limits.${name} is a number, not ${inspect(value)}`)
-    if (!Number.isSafeInteger(value) || value < 1) throw new RangeError(`limits.${name} is a whole number from 1, not ${value}`)
-  }
-  return { ...LIMITS, ...limits }
-}
-
 /** The article's conn: recv, sendall and close, around Node's socket. */
 class Connection {
   readonly addr: readonly [address: string, port: number]
-  /** when `late` is called, in performance.now()'s ms */
+  /** when `late` is called, on performance.now()'s clock */
   deadline = Infinity
   private readonly socket: Socket
   private readonly all: Connections
-  /** what has arrived and is not taken yet */
+  /** arrived and not taken yet */
   private text = ''
-  /** what is answered and not written yet */
+  /** answered and not written yet */
   private out = ''
-  /** the request in hand is the last one: its answer says so */
+  /** a large body that belongs behind it */
+  private bytes: Uint8Array | undefined
+  /** no request follows the one in hand, and its answer says so */
   private last = false
-  /** the request in hand is a HEAD */
+  /** the one in hand is a HEAD */
   private head_only = false
-  /** the client will send no more */
+  /** the client sends no more */
   private ended = false
-  /** since when the next request is waited for, in performance.now()'s ms */
+  /** when waiting for a request began, on performance.now()'s clock */
   private idle_since = Infinity
-  /** goes on where `more` waits */
+  /** ends the waiting in `more` */
   private wake: ((piece: string) => void) | undefined
-  /** goes on where `sent` waits */
+  /** ends the waiting in `sent` */
   private drained: (() => void) | undefined
 
   constructor(socket: Socket, all: Connections) {
     this.socket = socket
     this.all = all
-    // a dual-stack listener reports IPv4 peers as IPv6 (RFC 4291, 2.5.5.2)
-    this.addr = [socket.remoteAddress?.replace(/^::ffff:/, '') ?? '', socket.remotePort ?? 0]
-    socket.on('data', (data: Buffer) => this.arrived(data.toString('latin1')))
+    // a listener for IPv6 and IPv4 shows an IPv4 address as ::ffff:127.0.0.1
+    this.addr = [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0]
+    socket.on('data', data => this.arrived(data.toString('latin1')))
     socket.on('drain', () => this.drained?.())
-    socket.on('end', () => this.finish())
+    socket.on('end', () => this.no_more())
     // 'close' follows
     socket.on('error', () => {})
     socket.on('close', () => {
       all.delete(this)
-      this.finish()
+      this.no_more()
       this.drained?.()
     })
   }
 
-  /** Calls `respond` with each request, one after the other, until there will be no other; holds none while it waits for the next. */
+  /** Hands over each request, one after the other, until no other comes; holds none of them while it waits for the next. */
   async recv(respond: (request: Request) => Promise<void>): Promise<void> {
     const { silent_ms, idle_ms } = this.all.limits
-    for (let limit = silent_ms; await this.transaction(respond, limit); ) limit = idle_ms
+    for (let patience = silent_ms; await this.transaction(patience, respond); ) patience = idle_ms
   }
 
-  /** Sends an answer, together with those that are ready with it. */
-  sendall(content: Content | string): void | Promise<void> {
+  /** Sends an answer; those that are ready together are written together. */
+  sendall(content: Content | string): void {
     if (typeof content === 'string') {
       this.out += content
       return
     }
-    // the last one too if the server stops and nothing more has arrived
-    if (content.close || !this.all.listener.listening && !this.text) this.last = true
+    // the last one too if the server stops and no more has arrived
+    this.last ||= content.close || !this.all.server.listening && !this.text
     this.out += content.head + date_line() + (this.last ? 'Connection: close\r\n\r\n' : '\r\n')
     if (this.head_only) return
-    if (typeof content.body !== 'string') return this.send_bytes(content.body)
-    this.out += content.body
+    if (typeof content.body === 'string') this.out += content.body
+    else this.bytes = content.body
   }
 
-  /** Ends the connection and goes on reading for a while, for closing with something unread would reset it (RFC 9112, 9.6). */
+  /** Sends the end, and reads on for a while: closing with something unread is a reset, which can destroy the answer (RFC 9112, 9.6). */
   close(): void {
     const { write_ms, linger_ms } = this.all.limits
     this.deadline = performance.now() + write_ms
@@ -393,41 +384,41 @@ class Connection {
     this.socket.destroy()
   }
 
-  /** Writes what is ready. */
   flush(): void {
     if (this.out) this.socket.write(this.out, 'latin1')
     this.out = ''
   }
 
-  /** Called when the deadline is over: what waits for the client goes on without, what writes to it or lingers is cut off. */
+  /** The deadline is over: goes on without what is waited for; cuts off a client that takes no answer or does not close. */
   late(): void {
     if (this.wake) this.arrived('')
     else this.destroy()
   }
 
-  /** The server stops: a connection that is idle has little time left. */
+  /** The server stops: who is idle has little time left. */
   hurry(): void {
     this.deadline = Math.min(this.deadline, this.idle_since + GRACE)
   }
 
   private arrived(piece: string): void {
     const { wake } = this
-    this.deadline = Infinity
-    this.wake = undefined
-    if (wake) wake(piece)
-    // after close, what comes is dropped
-    else if (!this.socket.writableEnded) {
+    if (wake) {
+      this.wake = undefined
+      this.deadline = this.idle_since = Infinity
+      wake(piece)
+    } else if (!this.socket.writableEnded) {
+      // what nobody waits for is left to TCP
       this.text += piece
       this.socket.pause()
     }
   }
 
-  private finish(): void {
+  private no_more(): void {
     this.ended = true
     if (this.wake) this.arrived('')
   }
 
-  /** Waits for the next piece of text; '' if none comes in time, or none will come. */
+  /** Waits for more text; '' if none comes, or none in time. */
   private more(deadline: number): Promise<string> {
     this.flush()
     if (this.ended) return Promise.resolve('')
@@ -446,6 +437,7 @@ class Connection {
   }
 
   private async send_bytes(body: Uint8Array): Promise<void> {
+    this.bytes = undefined
     for (let at = 0; at < body.length && this.socket.writable; at += SLICE) {
       this.socket.cork()
       this.flush()
@@ -455,94 +447,104 @@ class Connection {
     }
   }
 
-  /** One request and its response; false when there will be no other. */
-  private async transaction(respond: (request: Request) => Promise<void>, idle_ms: number): Promise<boolean> {
-    if (this.last) return false
-    if (!this.text || this.out.length > SLICE) {
-      this.flush()
-      if (this.socket.writableNeedDrain) await this.sent()
-    }
-    this.head_only = false
+  /** One request and its response; false if there is none, or it was the last. */
+  private async transaction(patience: number, respond: (request: Request) => Promise<void>): Promise<boolean> {
+    if (!this.text || this.out.length > SLICE) this.flush()
+    if (this.socket.writableNeedDrain) await this.sent()
     let request
     try {
-      request = await this.request(this.text || await this.idle(idle_ms))
+      const text = this.text || await this.idle(patience)
+      if (text) request = this.plain_request(text) ?? await this.request(text)
     } catch (refusal) {
       if (!is_content(refusal)) throw refusal
       this.sendall(refusal)
     }
     if (!request) return false
     await respond(request)
-    return true
+    if (this.bytes) await this.send_bytes(this.bytes)
+    return !this.last
   }
 
-  private idle(idle_ms: number): Promise<string> {
+  private plain_request(text: string): Request | undefined {
+    const end = text.indexOf('\r\n\r\n') + 4
+    const [head, method = '', target = ''] = PLAIN_REQUEST.exec(end === text.length ? text : text.slice(0, end)) ?? []
+    if (!head || end > this.all.limits.head_bytes || target.length > this.all.limits.target_bytes) return undefined
+    this.text = end === text.length ? '' : text.slice(end)
+    this.head_only = method === 'HEAD'
+    return new Request(head, method, target, this.addr, '')
+  }
+
+  private idle(patience: number): Promise<string> {
     this.idle_since = performance.now()
-    return this.more(this.idle_since + idle_ms)
+    return this.more(this.idle_since + patience)
   }
 
-  /** Reads a request, whole, of which `text` has arrived; throws the Content that refuses it. */
-  private async request(text: string): Promise<Request | undefined> {
-    if (!text) return undefined
+  /** Reads a request to its end, or throws the Content that refuses it. */
+  private async request(text: string): Promise<Request> {
     const { head_bytes, target_bytes, body_bytes, body_ms } = this.all.limits
-    this.idle_since = Infinity
+    this.head_only = false
     const end = text.indexOf('\r\n\r\n') + 4
     let match = REQUEST_HEAD.exec(text.slice(0, end))
-    if (match && end <= head_bytes && (match[2] ?? '').length <= target_bytes) this.text = text.slice(end)
+    if (match?.[2] && match[3] === '1' && match[2].length <= target_bytes && end <= head_bytes) this.text = text.slice(end)
     else {
       this.text = text
       text = await this.head_by_line()
       match = REQUEST_HEAD.exec(text)
-      if (!match) {
-        this.last = true
-        return new Request(text, '', '', this.addr, '')
-      }
     }
-    const [head, method = '', target = '', minor = ''] = match
+    this.last = !match
+    if (!match) return new Request(text, '', '', this.addr, '')
+
+    const [head, method = '', target = '', , minor = ''] = match
     this.head_only = method === 'HEAD'
-    const src = path_of(method, target), framing = framing_of(head, minor)
+    const src = src_of(method, target), framing = framing_of(head, minor === '0')
     this.last = framing.close || method === 'CONNECT'
     if (framing.length > body_bytes) throw refuse('413 Content Too Large', `a body has ${body_bytes} bytes at most`)
     let body = ''
     if (framing.length > 0 || framing.chunked) {
       const deadline = performance.now() + body_ms
-      if (framing.awaits_100 && !this.text) this.out += 'HTTP/1.1 100 Continue\r\n\r\n'
+      if (framing.expects_100 && !this.text) this.out += 'HTTP/1.1 100 Continue\r\n\r\n'
       body = framing.chunked ? await this.chunks(deadline) : await this.take(framing.length, deadline)
     }
     return new Request(head, method, src, this.addr, body)
   }
 
-  /** Reads a head as it comes, line by line, to say what is wrong with it as soon as it is seen; or all of a text that is not HTTP. */
+  /** Reads a head line by line, to say what is wrong with it as soon as it can be seen; or a text that is not HTTP. */
   private async head_by_line(): Promise<string> {
     const { head_bytes, head_ms, target_bytes } = this.all.limits, deadline = performance.now() + head_ms
     let line = await this.line(deadline, head_bytes, true)
-    // RFC 9112, 2.2
+    // one empty line is ignored (RFC 9112, 2.2)
     if (line === '\r\n') line = await this.line(deadline, head_bytes, true)
-    if (!MEANT_AS_HTTP.test(line) && /[^\r\n]/.test(line) && (this.ended || !MAY_BE_METHOD.test(line))) return line + this.text
+    const so_far = METHOD_SO_FAR.test(line) && !this.ended
+    if (/[^\r\n]/.test(line) && !MEANT_AS_HTTP.test(line) && !so_far) return line + this.text
 
-    if (!line.endsWith('\r\n')) throw this.cut_short(line, head_bytes, '414 URI Too Long')
-    const [, , target = '', major = ''] = REQUEST_LINE.exec(line) ?? []
-    if (!target) throw refuse('400 Bad Request', 'a request line is a method, a target and HTTP/1.1, with one space between (RFC 9112, 3)')
+    this.check_end(line, head_bytes, '414 URI Too Long')
+    const [, , target = '', major] = REQUEST_LINE.exec(line) ?? []
+    if (!target) throw bad('a request line is a method, a request-target and HTTP/1.1, one space between each (RFC 9112, 3)')
     if (major !== '1') throw refuse('505 HTTP Version Not Supported', 'this server speaks HTTP/1.1')
     if (target.length > target_bytes) throw refuse('414 URI Too Long', `a request-target has ${target_bytes} bytes at most`)
-    let head = line
-    while (line !== '\r\n') {
-      line = await this.line(deadline, head_bytes - head.length)
-      if (!line.endsWith('\r\n')) throw this.cut_short(line, head_bytes - head.length, '431 Request Header Fields Too Large')
-      if (line !== '\r\n' && !FIELD_LINE.test(line)) throw refuse('400 Bad Request', 'a field line is a token, a colon and a value without control characters (RFC 9112, 5)')
-      head += line
+    return line + await this.fields(deadline, head_bytes - line.length)
+  }
+
+  /** Takes the field lines of a head or a trailer section, with the empty line that ends them. */
+  private async fields(deadline: number, room: number): Promise<string> {
+    let text = ''
+    for (let line = ''; line !== '\r\n'; text += line) {
+      line = await this.line(deadline, room - text.length)
+      this.check_end(line, room - text.length, '431 Request Header Fields Too Large')
+      if (line !== '\r\n' && !FIELD_LINE.test(line)) throw bad('a field line is a token, a colon and a value without control characters (RFC 9112, 5)')
     }
-    return head
+    return text
   }
 
   /**
-   * Waits for a line, looking once at each byte, however it was cut.
-   * @returns the line with its CRLF; without, if something else ended it, it is over the limit (by a byte), late or cut off
+   * Takes a line, waiting for it; looks at each byte once, however they were cut.
+   * @returns the line with its CRLF; without, if something else ends it, it is a byte over its room, late or cut off
    */
-  private async line(deadline: number, limit: number, may_be_text = false): Promise<string> {
+  private async line(deadline: number, room: number, may_be_text = false): Promise<string> {
     let fresh = this.text, end
-    while ((end = fresh.search(/\n|\r[^\n]/)) < 0 && this.text.length <= limit) {
+    while ((end = fresh.search(/\n|\r[^\n]/)) < 0 && this.text.length <= room) {
       may_be_text &&= !MEANT_AS_HTTP.test(this.text)
-      const pause = may_be_text && !MAY_BE_METHOD.test(this.text) ? setTimeout(() => this.late(), PAUSE) : undefined
+      const pause = may_be_text && !METHOD_SO_FAR.test(this.text) ? setTimeout(() => this.late(), PAUSE) : undefined
       const piece = await this.more(deadline)
       clearTimeout(pause)
       if (!piece) break
@@ -551,24 +553,26 @@ class Connection {
       this.text += piece
     }
     const length = end < 0 ? this.text.length : this.text.length - fresh.length + end + 1
-    return this.take(Math.min(length, limit + 1), deadline)
+    return this.take(Math.min(length, room + 1), deadline)
   }
 
-  /** Why a line has no CRLF. */
-  private cut_short(line: string, limit: number, too_long: string): Content {
-    if (line.length > limit) return refuse(too_long, `there is room for ${limit} bytes here`)
-    if (/[\r\n]$/.test(line)) return refuse('400 Bad Request', 'a line ends with CR and LF, and neither stands alone (RFC 9112, 2.2)')
-    if (this.ended) return refuse('400 Bad Request', 'the request was cut short')
-    return refuse('408 Request Timeout', 'the request did not arrive in time')
+  private check_end(line: string, room: number, too_long: string): void {
+    if (line.length > room) throw refuse(too_long, `there is room for ${room} bytes`)
+    if (line.endsWith('\r\n')) return
+    if (/[\r\n]$/.test(line)) throw bad('a line ends with CR LF, and neither stands alone (RFC 9112, 2.2)')
+    throw this.cut_off()
+  }
+
+  private cut_off(): Content {
+    return this.ended ? bad('the request was cut off') : refuse('408 Request Timeout', 'the request did not arrive in time')
   }
 
   /** Takes that much text, waiting for it. */
   private async take(length: number, deadline: number): Promise<string> {
     const pieces = [this.text]
-    let missing = length - this.text.length
-    while (missing > 0) {
+    for (let missing = length - this.text.length; missing > 0; ) {
       const piece = await this.more(deadline)
-      if (!piece) throw this.cut_short('', length, '')
+      if (!piece) throw this.cut_off()
       pieces.push(piece)
       missing -= piece.length
     }
@@ -580,90 +584,98 @@ class Connection {
   /** Takes a chunked body (RFC 9112, 7.1). */
   private async chunks(deadline: number): Promise<string> {
     const { head_bytes, body_bytes } = this.all.limits, pieces: string[] = []
-    let room = body_bytes, spare = head_bytes, line
+    let room = body_bytes, room_beside = head_bytes
     for (;;) {
-      line = await this.line(deadline, spare)
-      if (!line.endsWith('\r\n')) throw this.cut_short(line, spare, '431 Request Header Fields Too Large')
+      const line = await this.line(deadline, room_beside)
+      this.check_end(line, room_beside, '431 Request Header Fields Too Large')
       const [, size = '', extensions = ''] = CHUNK_LINE.exec(line) ?? []
       const length = parseInt(size, 16)
-      if (!Number.isSafeInteger(length)) throw refuse('400 Bad Request', 'a chunk begins with its size in hexadecimal digits (RFC 9112, 7.1)')
+      if (!Number.isSafeInteger(length)) throw bad('a chunk begins with its size in hexadecimal digits (RFC 9112, 7.1)')
       if (length > room) throw refuse('413 Content Too Large', `a body has ${body_bytes} bytes at most`)
+      room_beside -= extensions.length
       if (length === 0) break
       const chunk = await this.take(length + 2, deadline)
-      if (!chunk.endsWith('\r\n')) throw refuse('400 Bad Request', 'a chunk ends with CR and LF (RFC 9112, 7.1)')
+      if (!chunk.endsWith('\r\n')) throw bad('a chunk ends with CR LF (RFC 9112, 7.1)')
       pieces.push(chunk.slice(0, -2))
       room -= length
-      spare -= extensions.length
     }
-    while (line !== '\r\n') {
-      spare -= line.length
-      line = await this.line(deadline, spare)
-      if (!line.endsWith('\r\n')) throw this.cut_short(line, spare, '431 Request Header Fields Too Large')
-      if (line !== '\r\n' && !FIELD_LINE.test(line)) throw refuse('400 Bad Request', 'a trailer is a field line (RFC 9112, 7.1.2)')
-    }
+    // trailer fields are read and dropped (RFC 9110, 6.5.1)
+    await this.fields(deadline, room_beside)
     return pieces.join('')
   }
 }
 
-/** The path and query of a request-target in the form that its method may have (RFC 9112, 3.2); throws the Content that refuses it. */
-function path_of(method: string, target: string): string {
-  if (method === 'CONNECT') {
-    if (/:\d+$/.test(target) && is_uri_host(target)) return target
-  } else {
-    if (target.startsWith('/')) return target
-    if (target === '*' && method === 'OPTIONS') return target
-    const [, host = '', path = ''] = ABSOLUTE_FORM.exec(target) ?? []
-    if (is_uri_host(host)) return path.startsWith('/') ? path : '/' + path
-  }
-  throw refuse('400 Bad Request', 'a request-target is a path, an http address, or what OPTIONS and CONNECT have (RFC 9112, 3.2)')
+/** The `src` of a request-target in one of the forms of RFC 9112, 3.2, or throws the Content that refuses it. */
+function src_of(method: string, target: string): string {
+  const [, host = '', path = ''] = ABSOLUTE_FORM.exec(target) ?? []
+  if (method === 'CONNECT' ? is_host(target) && /:\d+$/.test(target) : target.startsWith('/') || target === '*' && method === 'OPTIONS') return target
+  if (method === 'CONNECT' || !is_host(host)) throw bad('a request-target is a path or an http address, `*` for OPTIONS, host:port for CONNECT (RFC 9112, 3.2)')
+  return path.startsWith('/') ? path : '/' + path
 }
 
-function is_uri_host(text: string): boolean {
-  const match = URI_HOST.exec(text)
+function in_any_case(text: string): string {
+  return text.replace(/[a-z]/g, letter => `[${letter}${letter.toUpperCase()}]`)
+}
+
+function is_host(text: string): boolean {
+  const match = HOST_VALUE.exec(text)
   return match !== null && (match[1] === undefined || isIPv6(match[1]))
 }
 
-/** What a head says of its body and of the connection (RFC 9112, 6.3 and 9.3); throws the Content that refuses it. */
-function framing_of(head: string, minor: string): { length: number, chunked: boolean, awaits_100: boolean, close: boolean } {
-  let host, length, coding, type, awaits_100 = false, unmet = false, close = minor === '0'
+/** What a head says of the body (RFC 9112, 6.3) and of the connection (9.3), or throws the Content that refuses it. */
+function framing_of(head: string, is_1_0: boolean): { length: number, chunked: boolean, expects_100: boolean, close: boolean } {
+  let host, length, codings, type, expects_100 = false, unmet = false, close = is_1_0
   FRAMING_FIELD.lastIndex = 0
   for (let field; (field = FRAMING_FIELD.exec(head)); ) {
     const [, name = '', value = ''] = field
     switch (name.toLowerCase()) {
       case 'host': host = once(host, name, value); break
       case 'content-length': length = once(length, name, value); break
-      case 'transfer-encoding': coding = once(coding, name, value); break
+      case 'transfer-encoding': codings = once(codings, name, value); break
       case 'content-type': type = once(type, name, value); break
       case 'connection': close ||= /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(value); break
       case 'expect':
-        awaits_100 = minor !== '0'
+        expects_100 = !is_1_0
         unmet ||= !/^100-continue[\t ]*$/i.test(value)
     }
   }
-  if (host === undefined ? minor !== '0' : !is_uri_host(host)) throw refuse('400 Bad Request', 'HTTP/1.1 wants one Host, a name or address with or without a port (RFC 9112, 3.2)')
-  if (length !== undefined && !(/^\d+[\t ]*$/.test(length) && Number.isSafeInteger(Number(length)))) throw refuse('400 Bad Request', 'Content-Length is one number (RFC 9110, 8.6)')
-  if (coding !== undefined) {
-    // one that reads the length and one that reads the chunks would see two different requests
-    if (length !== undefined || minor === '0') throw refuse('400 Bad Request', 'Transfer-Encoding goes with neither Content-Length nor HTTP/1.0 (RFC 9112, 6.1)')
-    const names = coding.toLowerCase().split(',').map(name => name.split(';', 1)[0]?.trim())
-    if (!CODINGS.test(coding) || names.indexOf('chunked') !== names.length - 1 || !/chunked[\t ]*$/i.test(coding)) throw refuse('400 Bad Request', 'the last transfer coding is chunked, and no other is (RFC 9112, 6.1)')
-    if (names.length > 1) throw refuse('501 Not Implemented', 'this server undoes no transfer coding but chunked')
+  if (host === undefined ? !is_1_0 : !is_host(host)) throw bad('HTTP/1.1 wants a Host: a name or an address, with or without a port (RFC 9112, 3.2)')
+  if (length !== undefined && !(/^\d+[\t ]*$/.test(length) && Number.isSafeInteger(Number(length)))) throw bad('Content-Length is a number (RFC 9110, 8.6)')
+  if (codings !== undefined) {
+    // who reads the one and who reads the other would see different requests
+    if (length !== undefined || is_1_0) throw bad('Transfer-Encoding goes with neither Content-Length nor HTTP/1.0 (RFC 9112, 6.1)')
+    const names = codings.toLowerCase().split(',').map(name => name.split(';', 1)[0]?.trim())
+    if (!CODINGS.test(codings) || names.indexOf('chunked') !== names.length - 1 || !/chunked[\t ]*$/i.test(codings)) throw bad('the last transfer coding is chunked, and no other is (RFC 9112, 6.1)')
+    if (names.length > 1) throw refuse('501 Not Implemented', 'chunked is the one transfer coding that this server undoes')
   }
-  if (unmet) throw refuse('417 Expectation Failed', 'the one expectation is 100-continue')
-  return { length: Number(length ?? 0), chunked: coding !== undefined, awaits_100, close }
+  if (unmet) throw refuse('417 Expectation Failed', '100-continue is the one expectation')
+  return { length: Number(length ?? 0), chunked: codings !== undefined, expects_100, close }
 }
 
-/** The value of a field that stands in a head once at most. */
 function once(before: string | undefined, name: string, value: string): string {
-  if (before !== undefined) throw refuse('400 Bad Request', `${name} stands there twice`)
+  if (before !== undefined) throw bad(`${name} stands there twice`)
   return value
 }
 
-function is_content(value: unknown): value is Content {
-  return value instanceof http
+function bad(why: string): Content {
+  return refuse('400 Bad Request', why)
 }
 
-/** What `answer` gives; 500 if that is none, and the server lives. */
+/** The last answer of a connection whose client is not understood. */
+function refuse(status: string, why: string): Content {
+  return short_answer(`${status}`, [['Connection', 'close']], `${status}: ${why}`)
+}
+
+function short_answer(status: string, fields: [string, string][] = [], text = status): Content {
+  return http`HTTP/1.1 ${status}
+${fields}
+Content-Type: text/plain
+
+${text}
+`
+}
+
+/** What `answer` gives; 500 if it fails. */
 async function ask(answer: Answer, request: Request, conn: Connection): Promise<Content | undefined> {
   try {
     const given = answer(request)
@@ -674,34 +686,21 @@ async function ask(answer: Answer, request: Request, conn: Connection): Promise<
     return content
   } catch (error) {
     console.error(printable(`${request.method} ${request.src} failed: ${inspect(error)}`.split('\n', 2).join('')))
-    return http`HTTP/1.1 500 Internal Server Error
-Content-Type: text/plain
-
-500 Internal Server Error
-`
+    return short_answer('500 Internal Server Error')
   }
 }
 
-/** The answer to what neither `answer` nor the article has one for (RFC 9110, 9.1 and 15.5.6). */
+/** The answer to a method that nothing here takes (RFC 9110, 9.1). */
 function other_method(method: string): Content {
   if (method === 'OPTIONS') return http`HTTP/1.1 204 No Content
 Allow: GET, HEAD, OPTIONS`
-  if (/^(?:POST|PUT|DELETE|CONNECT|TRACE|PATCH)$/.test(method)) return http`HTTP/1.1 405 Method Not Allowed
-Allow: GET, HEAD
-Content-Type: text/plain
-
-405 Method Not Allowed
-`
-  return http`HTTP/1.1 501 Not Implemented
-Content-Type: text/plain
-
-501 Not Implemented
-`
+  if (/^(?:POST|PUT|PATCH|DELETE|CONNECT|TRACE)$/.test(method)) return short_answer('405 Method Not Allowed', [['Allow', 'GET, HEAD']])
+  return short_answer('501 Not Implemented')
 }
 
 let date_second = 0, date_field = ''
 
-/** RFC 9110, 6.6.1; made once a second. */
+/** Date (RFC 9110, 6.6.1), made once a second. */
 function date_line(): string {
   const second = Math.floor(Date.now() / 1000)
   if (second !== date_second) date_field = `Date: ${new Date(second * 1000).toUTCString()}\r\n`
