@@ -55,26 +55,26 @@ closeSync(f)
 export function serve({ host = HOST, port = PORT, answer, log, signal, limits }: Options = {}): Server {
   // Configure socket
   const s = createServer({ allowHalfOpen: true, noDelay: true })
-  const connections = new Connections(s, limits, signal)
+  const connections = new Connections(s, { answer, signal, limits })
   // 511: maximum number of connections waiting
   s.listen({ host: host || undefined, port, backlog: 511 })
 
   // infinite loop, server forever
   s.on('connection', async socket => {
     const conn = connections.accept(socket), addr = conn.addr
-    await conn.recv(async request => {
+    // content: the user's own, if there is one
+    await conn.recv((request, content) => {
       const method = request.method
       const src    = request.src
-      let content: Content | string | undefined = answer && method ? await ask(answer, request, conn) : undefined
 
-      // not HTTP
-      if (!method) content = reply
       // deal with GET method
-      else if (!content && (method === 'GET' || method === 'HEAD')) {
+      if (!content && (method === 'GET' || method === 'HEAD')) {
         // URL
         if (src === '/test.jpg') content = pic_content
         else content = text_content
       }
+      // not HTTP
+      if (!method) content = reply
 
       log?.('Connected by', addr)
       log?.('Request is:', printable(request.text))
@@ -94,16 +94,16 @@ export type Answer = (request: Request) => Content | undefined | Promise<Content
 /** What `serve` takes. */
 export type Options = {
   /** the address to listen on; '' (the default) is every one */
-  host?: string
+  host?: string | undefined
   /** 8000 by default; 0 is any that is free */
-  port?: number
+  port?: number | undefined
   answer?: Answer | undefined
   /** called twice a request, as console.log is, with text that is safe to print; silent by default */
   log?: ((what: string, value: unknown) => void) | undefined
   /** stops the server: takes no more, finishes what is in hand, closes what is idle */
   signal?: AbortSignal | undefined
   /** those that are to differ from LIMITS */
-  limits?: Partial<typeof LIMITS>
+  limits?: Partial<typeof LIMITS> | undefined
 }
 
 /** The limits of one connection, in bytes and milliseconds. */
@@ -172,7 +172,7 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
   if (wrong !== undefined) throw new TypeError(`not a field line: ${inspect(wrong)}`)
   // RFC 9110, 6.4.1
   const bodiless = status < 200 || status === 204 || status === 304
-  if (bodiless && body.length) throw new TypeError(`${status} has no body`)
+  if ((bodiless || status === 205) && body.length) throw new TypeError(`${status} has no body`)
 
   const head = [status_line, ...field_lines.filter(line => !/^(?:content-length|transfer-encoding|connection|date):/i.test(line))]
   if (!bodiless) head.push(`Content-Length: ${body.length}`)
@@ -181,7 +181,7 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
     status,
     head: head.join('\r\n') + '\r\n',
     body: body.length <= 8192 ? body.toString('latin1') : body,
-    close: field_lines.some(line => /^connection:.*\bclose\b/i.test(line)),
+    close: field_lines.some(line => /^connection:(?:.*,)?[\t ]*close[\t ]*(?:,|$)/i.test(line)),
   })
 }
 
@@ -193,10 +193,15 @@ function body_value(value: unknown): Uint8Array {
 
 function head_value(value: unknown): string {
   if (typeof value === 'object' && value !== null && Symbol.iterator in value && !(value instanceof Uint8Array))
-    return Array.from(value as Iterable<[string, string]>, ([name, text]) => `${head_value(name)}: ${head_value(text)}`).join('\n')
+    return Array.from(value as Iterable<[string, string]>, ([name, text]) => `${field_name(name)}: ${head_value(text)}`).join('\n')
   // latin1 without control characters
   if ((typeof value === 'string' || typeof value === 'number') && /^[\x20-\x7e\x80-\xff]*$/.test(String(value))) return String(value)
   throw new TypeError(`no text for a head: ${inspect(value)}`)
+}
+
+function field_name(value: string): string {
+  if (!/^[^: ]+$/.test(value)) throw new TypeError(`no field name: ${inspect(value)}`)
+  return head_value(value)
 }
 
 function is_content(value: unknown): value is Content {
@@ -231,7 +236,12 @@ class Request {
 
   /** the fetch standard's, made when first asked for */
   get headers(): Headers {
-    return this.#headers ??= new Headers(Array.from(this.text.matchAll(/\n([^: \n]+):([^\r\n]*)/g), ([, name = '', value = '']): [string, string] => [name, value]))
+    if (this.#headers) return this.#headers
+    this.#headers = new Headers(Array.from(this.text.matchAll(/\n([^: \n]+):([^\r\n]*)/g), ([, name = '', value = '']): [string, string] => [name, value]))
+    // an absolute-form's host is the one that counts (RFC 9112, 3.2.2)
+    const [, host] = /^\s*\S+ https?:\/\/([^/?\s]+)/i.exec(this.text) ?? []
+    if (host) this.#headers.set('host', host)
+    return this.#headers
   }
 }
 
@@ -251,28 +261,30 @@ const chunk_ext     = `${OWS};${OWS}${token}(?:${OWS}=${OWS}(?:${token}|${quoted
 const REQUEST_HEAD  = new RegExp(`^(?:\\r\\n)?${request_line}(?:${field_line})*\\r\\n$`)
 const plain_field   = `(?:[Cc]onnection: keep-alive\\r\\n|(?!${in_any_case('(?:host|connection|expect|content-length|content-type|transfer-encoding)')}:)${field_line})`
 /** What most requests are: a path, one Host that is a name, nothing else that FRAMING_FIELD names; told in one look. */
-const PLAIN_REQUEST = new RegExp(`^(?!CONNECT )(${token}) (/[!"$-~]*) HTTP/1\\.1\\r\\n${plain_field}*${in_any_case('host')}: ?[\\w\\-.]+(?::\\d*)?\\r\\n${plain_field}*\\r\\n$`)
+const PLAIN_REQUEST = new RegExp(`^(?!CONNECT )(${token}) (/[!"$-~]*) HTTP/1\\.1\\r\\n${plain_field}*${in_any_case('host')}: ?[\\w\\-.]+(?::\\d*)?\\r\\n${plain_field}*\\r\\n`)
 const REQUEST_LINE  = new RegExp(`^${request_line}$`)
 const FIELD_LINE    = new RegExp(`^${field_line}$`)
-const CHUNK_LINE    = new RegExp(`^([\\da-fA-F]+)((?:${chunk_ext})*)\\r\\n$`)
+const CHUNK_LINE    = new RegExp(`^([\\da-fA-F]+)(?:${chunk_ext})*\\r\\n$`)
 const CODINGS       = new RegExp(`^${coding}(?:${OWS},${OWS}${coding})*${OWS}$`)
 const HOST_VALUE    = new RegExp(`^${host}${OWS}$`)
 const ABSOLUTE_FORM = /^https?:\/\/([^/?]*)(.*)$/i
 /** The fields that decide where a message ends and what becomes of the connection. */
 const FRAMING_FIELD = /\r\n(host|connection|content-length|transfer-encoding|expect|content-type):[\t ]*([^\r]*)/gi
 /** A first line that is meant as HTTP: it begins as a request line does, or names the protocol. */
-const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\n]* HTTP\/)/
+const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\n]*[\t ]HTTP\/)/
 /** A text that may still become one. */
-const METHOD_SO_FAR = /^[A-Z]{0,32}$/
+const METHOD_SO_FAR = /^\r?[A-Z]{0,32}$/
 
 /** All connections of one server: what is due for them, and their end. */
 class Connections extends Set<Connection> {
   readonly limits: typeof LIMITS
   readonly server: Server
+  readonly answer: Answer | undefined
 
-  constructor(server: Server, limits: Partial<typeof LIMITS> = {}, signal?: AbortSignal) {
+  constructor(server: Server, { answer, signal, limits }: Options) {
     super()
     this.server = server
+    this.answer = answer
     this.limits = { ...LIMITS, ...limits }
     for (const [name, value] of Object.entries(this.limits)) {
       if (!Object.hasOwn(LIMITS, name)) throw new TypeError(`there is no limit ${name}, but ${Object.keys(LIMITS).join(', ')}`)
@@ -302,18 +314,23 @@ class Connections extends Set<Connection> {
 
   private stop(): void {
     this.server.close()
-    for (const conn of this) conn.hurry()
+    for (const conn of this) conn.deadline = Math.min(conn.deadline, conn.idle_since + GRACE)
     this.look_at_deadlines()
-    setTimeout(() => { for (const conn of this) conn.destroy() }, this.limits.stop_ms).unref()
+    setTimeout(() => { for (const conn of this) conn.socket.destroy() }, this.limits.stop_ms).unref()
   }
 }
+
+/** What is done with a request, and with the content that the user has for it. */
+type Respond = (request: Request, content: Content | string | undefined) => void
 
 /** The article's conn: recv, sendall and close, around Node's socket. */
 class Connection {
   readonly addr: readonly [address: string, port: number]
   /** when `late` is called, on performance.now()'s clock */
   deadline = Infinity
-  private readonly socket: Socket
+  /** when waiting for a request began */
+  idle_since = Infinity
+  readonly socket: Socket
   private readonly all: Connections
   /** arrived and not taken yet */
   private text = ''
@@ -327,8 +344,10 @@ class Connection {
   private head_only = false
   /** the client sends no more */
   private ended = false
-  /** when waiting for a request began, on performance.now()'s clock */
-  private idle_since = Infinity
+  /** what recv calls with each request */
+  private respond: Respond = () => {}
+  /** ends recv */
+  private done: () => void = () => {}
   /** ends the waiting in `more` */
   private wake: ((piece: string) => void) | undefined
   /** ends the waiting in `sent` */
@@ -351,10 +370,11 @@ class Connection {
     })
   }
 
-  /** Hands over each request, one after the other, until no other comes; holds none of them while it waits for the next. */
-  async recv(respond: (request: Request) => Promise<void>): Promise<void> {
-    const { silent_ms, idle_ms } = this.all.limits
-    for (let patience = silent_ms; await this.transaction(patience, respond); ) patience = idle_ms
+  /** Hands over each request, with what `answer` gives for it, until no other comes; holds none of them between. */
+  recv(respond: Respond): Promise<void> {
+    this.respond = respond
+    this.idle(this.all.limits.silent_ms)
+    return new Promise(resolve => { this.done = resolve })
   }
 
   /** Sends an answer; those that are ready together are written together. */
@@ -363,8 +383,8 @@ class Connection {
       this.out += content
       return
     }
-    // the last one too if the server stops and no more has arrived
-    this.last ||= content.close || !this.all.server.listening && !this.text
+    // the last one too if the client has ended or the server stops, and no more has arrived
+    this.last ||= content.close || !this.text && (this.ended || !this.all.server.listening)
     this.out += content.head + date_line() + (this.last ? 'Connection: close\r\n\r\n' : '\r\n')
     if (this.head_only) return
     if (typeof content.body === 'string') this.out += content.body
@@ -380,10 +400,6 @@ class Connection {
     this.text = this.out = ''
   }
 
-  destroy(): void {
-    this.socket.destroy()
-  }
-
   flush(): void {
     if (this.out) this.socket.write(this.out, 'latin1')
     this.out = ''
@@ -392,21 +408,20 @@ class Connection {
   /** The deadline is over: goes on without what is waited for; cuts off a client that takes no answer or does not close. */
   late(): void {
     if (this.wake) this.arrived('')
-    else this.destroy()
-  }
-
-  /** The server stops: who is idle has little time left. */
-  hurry(): void {
-    this.deadline = Math.min(this.deadline, this.idle_since + GRACE)
+    else if (this.idle_since < Infinity) this.done()
+    else this.socket.destroy()
   }
 
   private arrived(piece: string): void {
     const { wake } = this
-    if (wake) {
-      this.wake = undefined
-      this.deadline = this.idle_since = Infinity
-      wake(piece)
-    } else if (!this.socket.writableEnded) {
+    this.wake = undefined
+    if (wake) wake(piece)
+    else if (this.socket.writableEnded) return
+    else if (this.idle_since < Infinity) {
+      this.text = piece
+      this.idle_since = this.deadline = Infinity
+      void this.serve()
+    } else {
       // what nobody waits for is left to TCP
       this.text += piece
       this.socket.pause()
@@ -416,14 +431,22 @@ class Connection {
   private no_more(): void {
     this.ended = true
     if (this.wake) this.arrived('')
+    else if (this.idle_since < Infinity) this.done()
+  }
+
+  /** Waits for the next request. */
+  private idle(patience: number): void {
+    if (this.socket.isPaused()) this.socket.resume()
+    this.idle_since = performance.now()
+    this.deadline = this.idle_since + patience
   }
 
   /** Waits for more text; '' if none comes, or none in time. */
   private more(deadline: number): Promise<string> {
     this.flush()
     if (this.ended) return Promise.resolve('')
-    this.deadline = deadline
     if (this.socket.isPaused()) this.socket.resume()
+    this.deadline = deadline
     return new Promise(resolve => { this.wake = resolve })
   }
 
@@ -447,52 +470,57 @@ class Connection {
     }
   }
 
-  /** One request and its response; false if there is none, or it was the last. */
-  private async transaction(patience: number, respond: (request: Request) => Promise<void>): Promise<boolean> {
-    if (!this.text || this.out.length > SLICE) this.flush()
-    if (this.socket.writableNeedDrain) await this.sent()
-    let request
-    try {
-      const text = this.text || await this.idle(patience)
-      if (text) request = this.plain_request(text) ?? await this.request(text)
-    } catch (refusal) {
-      if (!is_content(refusal)) throw refusal
-      this.sendall(refusal)
+  /** Serves what has arrived, request by request. */
+  private async serve(): Promise<void> {
+    while (!this.last) {
+      if (!this.text || this.out.length > SLICE) this.flush()
+      if (this.socket.writableNeedDrain) await this.sent()
+      if (!this.text) break
+      try {
+        const request = this.plain_request() ?? await this.request()
+        if (!request) break
+        this.deadline = Infinity
+        const content = this.all.answer && request.method ? ask(this.all.answer, request) : undefined
+        // the answers before this one do not wait for it
+        if (content instanceof Promise) this.flush()
+        this.respond(request, content instanceof Promise ? await content : content)
+        if (this.bytes) await this.send_bytes(this.bytes)
+      } catch (refusal) {
+        if (!is_content(refusal)) throw refusal
+        this.sendall(refusal)
+      }
     }
-    if (!request) return false
-    await respond(request)
-    if (this.bytes) await this.send_bytes(this.bytes)
-    return !this.last
+    if (this.last || this.ended) this.done()
+    else this.idle(this.all.limits.idle_ms)
   }
 
-  private plain_request(text: string): Request | undefined {
-    const end = text.indexOf('\r\n\r\n') + 4
-    const [head, method = '', target = ''] = PLAIN_REQUEST.exec(end === text.length ? text : text.slice(0, end)) ?? []
-    if (!head || end > this.all.limits.head_bytes || target.length > this.all.limits.target_bytes) return undefined
-    this.text = end === text.length ? '' : text.slice(end)
+  /** The next request, if it is a plain one. */
+  private plain_request(): Request | undefined {
+    const [head, method = '', target = ''] = PLAIN_REQUEST.exec(this.text) ?? []
+    if (!head || head.length > this.all.limits.head_bytes || target.length > this.all.limits.target_bytes) return undefined
+    this.text = this.text.slice(head.length)
     this.head_only = method === 'HEAD'
     return new Request(head, method, target, this.addr, '')
   }
 
-  private idle(patience: number): Promise<string> {
-    this.idle_since = performance.now()
-    return this.more(this.idle_since + patience)
-  }
-
-  /** Reads a request to its end, or throws the Content that refuses it. */
-  private async request(text: string): Promise<Request> {
+  /** Reads a request to its end, or throws the Content that refuses it; undefined if there is none after all. */
+  private async request(): Promise<Request | undefined> {
     const { head_bytes, target_bytes, body_bytes, body_ms } = this.all.limits
+    let text = this.text
     this.head_only = false
     const end = text.indexOf('\r\n\r\n') + 4
     let match = REQUEST_HEAD.exec(text.slice(0, end))
     if (match?.[2] && match[3] === '1' && match[2].length <= target_bytes && end <= head_bytes) this.text = text.slice(end)
     else {
-      this.text = text
       text = await this.head_by_line()
       match = REQUEST_HEAD.exec(text)
     }
     this.last = !match
-    if (!match) return new Request(text, '', '', this.addr, '')
+    if (!match) {
+      // after a request, text is what is left of one
+      if (text && (this.out || this.socket.bytesWritten)) throw bad('what follows a request is another one')
+      return text ? new Request(text, '', '', this.addr, '') : undefined
+    }
 
     const [head, method = '', target = '', , minor = ''] = match
     this.head_only = method === 'HEAD'
@@ -514,9 +542,9 @@ class Connection {
     let line = await this.line(deadline, head_bytes, true)
     // one empty line is ignored (RFC 9112, 2.2)
     if (line === '\r\n') line = await this.line(deadline, head_bytes, true)
-    const so_far = METHOD_SO_FAR.test(line) && !this.ended
-    if (/[^\r\n]/.test(line) && !MEANT_AS_HTTP.test(line) && !so_far) return line + this.text
+    if (!MEANT_AS_HTTP.test(line) && /^$|[^\r\n]/.test(line)) return line + this.text
 
+    this.head_only = line.startsWith('HEAD ')
     this.check_end(line, head_bytes, '414 URI Too Long')
     const [, , target = '', major] = REQUEST_LINE.exec(line) ?? []
     if (!target) throw bad('a request line is a method, a request-target and HTTP/1.1, one space between each (RFC 9112, 3)')
@@ -588,11 +616,12 @@ class Connection {
     for (;;) {
       const line = await this.line(deadline, room_beside)
       this.check_end(line, room_beside, '431 Request Header Fields Too Large')
-      const [, size = '', extensions = ''] = CHUNK_LINE.exec(line) ?? []
+      const [, size = ''] = CHUNK_LINE.exec(line) ?? []
       const length = parseInt(size, 16)
       if (!Number.isSafeInteger(length)) throw bad('a chunk begins with its size in hexadecimal digits (RFC 9112, 7.1)')
       if (length > room) throw refuse('413 Content Too Large', `a body has ${body_bytes} bytes at most`)
-      room_beside -= extensions.length
+      // its extensions, and zeros that it does not need
+      room_beside -= line.length - 2 - length.toString(16).length
       if (length === 0) break
       const chunk = await this.take(length + 2, deadline)
       if (!chunk.endsWith('\r\n')) throw bad('a chunk ends with CR LF (RFC 9112, 7.1)')
@@ -607,10 +636,14 @@ class Connection {
 
 /** The `src` of a request-target in one of the forms of RFC 9112, 3.2, or throws the Content that refuses it. */
 function src_of(method: string, target: string): string {
-  const [, host = '', path = ''] = ABSOLUTE_FORM.exec(target) ?? []
-  if (method === 'CONNECT' ? is_host(target) && /:\d+$/.test(target) : target.startsWith('/') || target === '*' && method === 'OPTIONS') return target
-  if (method === 'CONNECT' || !is_host(host)) throw bad('a request-target is a path or an http address, `*` for OPTIONS, host:port for CONNECT (RFC 9112, 3.2)')
-  return path.startsWith('/') ? path : '/' + path
+  if (method === 'CONNECT') {
+    if (is_host(target) && /:\d+$/.test(target)) return target
+  } else {
+    if (target.startsWith('/') || target === '*' && method === 'OPTIONS') return target
+    const [, host = '', path = ''] = ABSOLUTE_FORM.exec(target) ?? []
+    if (is_host(host)) return path.startsWith('/') ? path : '/' + path
+  }
+  throw bad('a request-target is a path or an http address, `*` for OPTIONS, host:port for CONNECT (RFC 9112, 3.2)')
 }
 
 function in_any_case(text: string): string {
@@ -636,7 +669,7 @@ function framing_of(head: string, is_1_0: boolean): { length: number, chunked: b
       case 'connection': close ||= /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(value); break
       case 'expect':
         expects_100 = !is_1_0
-        unmet ||= !/^100-continue[\t ]*$/i.test(value)
+        unmet ||= !/^(?:100-continue)?[\t ]*$/i.test(value)
     }
   }
   if (host === undefined ? !is_1_0 : !is_host(host)) throw bad('HTTP/1.1 wants a Host: a name or an address, with or without a port (RFC 9112, 3.2)')
@@ -645,7 +678,7 @@ function framing_of(head: string, is_1_0: boolean): { length: number, chunked: b
     // who reads the one and who reads the other would see different requests
     if (length !== undefined || is_1_0) throw bad('Transfer-Encoding goes with neither Content-Length nor HTTP/1.0 (RFC 9112, 6.1)')
     const names = codings.toLowerCase().split(',').map(name => name.split(';', 1)[0]?.trim())
-    if (!CODINGS.test(codings) || names.indexOf('chunked') !== names.length - 1 || !/chunked[\t ]*$/i.test(codings)) throw bad('the last transfer coding is chunked, and no other is (RFC 9112, 6.1)')
+    if (!CODINGS.test(codings) || names.indexOf('chunked') !== names.length - 1 || !/(?:^|,)[\t ]*chunked[\t ]*$/i.test(codings)) throw bad('the last transfer coding is chunked, and no other is (RFC 9112, 6.1)')
     if (names.length > 1) throw refuse('501 Not Implemented', 'chunked is the one transfer coding that this server undoes')
   }
   if (unmet) throw refuse('417 Expectation Failed', '100-continue is the one expectation')
@@ -663,7 +696,7 @@ function bad(why: string): Content {
 
 /** The last answer of a connection whose client is not understood. */
 function refuse(status: string, why: string): Content {
-  return short_answer(`${status}`, [['Connection', 'close']], `${status}: ${why}`)
+  return short_answer(status, [['Connection', 'close']], `${status}: ${why}`)
 }
 
 function short_answer(status: string, fields: [string, string][] = [], text = status): Content {
@@ -676,17 +709,20 @@ ${text}
 }
 
 /** What `answer` gives; 500 if it fails. */
-async function ask(answer: Answer, request: Request, conn: Connection): Promise<Content | undefined> {
-  try {
-    const given = answer(request)
-    // the answers before this one do not wait for it
-    if (given instanceof Promise) conn.flush()
-    const content = await given
-    if (content !== undefined && !(is_content(content) && content.status >= 200)) throw new TypeError(`answer gave no Content but ${inspect(content)}`)
-    return content
-  } catch (error) {
+function ask(answer: Answer, request: Request): Content | undefined | Promise<Content | undefined> {
+  const failed = (error: unknown): Content => {
     console.error(printable(`${request.method} ${request.src} failed: ${inspect(error)}`.split('\n', 2).join('')))
     return short_answer('500 Internal Server Error')
+  }
+  const checked = (content: Content | undefined): Content | undefined => {
+    if (content === undefined || is_content(content) && content.status >= 200) return content
+    return failed(new TypeError(`answer gave no Content but ${inspect(content)}`))
+  }
+  try {
+    const content = answer(request)
+    return content instanceof Promise ? content.then(checked).catch(failed) : checked(content)
+  } catch (error) {
+    return failed(error)
   }
 }
 
