@@ -9,6 +9,7 @@
  * @module
  */
 import { isUtf8 } from 'node:buffer'
+import { once } from 'node:events'
 import { existsSync, realpathSync } from 'node:fs'
 import { connect, isIPv6, type Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
@@ -31,9 +32,10 @@ export async function send(host: string, request: string | Uint8Array, options: 
   const { signal, silent_ms = 30_000 } = options
 
   // configure socket
-  const s = connect({ host: HOST, port: PORT, signal })
+  const s = connect({ host: HOST, port: PORT, signal, timeout: silent_ms })
+  s.on('timeout', () => s.destroy(new Error(`nothing came for ${silent_ms / 1000} s: is the address right, and the request whole (a head in HTTP ends with an empty line)?`)))
   try {
-    s.setTimeout(silent_ms, () => s.destroy(new Error(`silent for ${silent_ms / 1000} s: was the request whole? a head in HTTP ends with an empty line`)))
+    await once(s, 'connect')
 
     // send message
     const message = Buffer.from(request)
@@ -79,15 +81,18 @@ function address_of(host: string): { HOST: string, PORT: number, authority: stri
 /** What the system's errors mean, and what to do. */
 const WHY: Record<string, string> = {
   ENOTFOUND:    'no such host: check the name, or give the address',
+  EAI_AGAIN:    'the name cannot be looked up: check the network, or give the address',
+  EHOSTUNREACH: 'no way to that host: check the address and the network',
+  ENETUNREACH:  'no way to that host: check the address and the network',
+  ETIMEDOUT:    'no answer from that host: check the address and the network',
   ECONNREFUSED: 'connection refused: is the server running? npx tsx server.ts starts it',
   ECONNRESET:   'the connection was reset before the reply was whole: try again',
   EPIPE:        'the connection was closed before the request was whole: try again',
 }
 
 function explained(error: unknown, authority: string): Error {
-  const { code, message } = error as NodeJS.ErrnoException
-  if (!code) return new Error(`${authority}: ${message}`)
-  return new Error(`${authority}: ${WHY[code] ?? `${message}: check the address and the network`}`, { cause: error })
+  const { code = '', message } = error as NodeJS.ErrnoException
+  return new Error(`${authority}: ${WHY[code] ?? message}`, code ? { cause: error } : {})
 }
 
 /** How far into a reply its head is looked for (bytes); without an end, a long text would be searched again and again. */
@@ -109,9 +114,9 @@ async function recv(s: Socket, head_only: boolean): Promise<Buffer> {
   // the server has closed
   const reply = Buffer.concat(pieces)
   if (!received) throw new Error('closed without a reply: is the request one that this server answers?')
-  if (!head.end && start.toString('latin1', 0, 5) === 'HTTP/') throw new Error('the reply was cut short: its head has no end')
-  if (head.length < Infinity) throw new Error(`the reply was cut short: ${received - head.end} of ${head.length} bytes`)
-  if (head.chunked && !unchunked(reply.subarray(head.end))) throw new Error('the reply was cut short: its last chunk is missing')
+  if (!head.end && start.toString('latin1', 0, 5) === 'HTTP/') throw new Error('the reply was cut short, its head has no end: try again')
+  if (head.length < Infinity) throw new Error(`the reply was cut short after ${received - head.end} of ${head.length} bytes: try again`)
+  if (head.chunked && !unchunked(reply.subarray(head.end))) throw new Error('the reply was cut short, its last chunk is missing: try again')
   return reply
 }
 
@@ -157,7 +162,7 @@ function keep(reply: Buffer): void {
 /** The reply as text, if its body is text (RFC 9110, 8.3). */
 function text_of(reply: Buffer): string {
   const { head, body, type } = parts_of(reply)
-  const is_text = type ? /^text\/|json|xml|javascript|urlencoded/i.test(type) : isUtf8(body) && !body.includes(0)
+  const is_text = type ? /^text\/|\b(?:json|xml|javascript|yaml|x-www-form-urlencoded)\b/i.test(type) : isUtf8(body) && !body.includes(0)
   if (is_text || !body.length) return head + String(body)
   return `${head}(${body.length} bytes of ${type || 'no type'}: a GET with > FILE after it keeps them)`
 }
@@ -173,7 +178,7 @@ function fail(error: unknown): void {
   const { code, message } = error as NodeJS.ErrnoException
   // that nobody reads on (| head) is nothing wrong
   if (code === 'EPIPE') return
-  console.error(printable(message))
+  console.error(printable(message) + (code?.startsWith('ERR_PARSE_ARGS') ? '; see --help' : ''))
   process.exitCode = 1
 }
 

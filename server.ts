@@ -8,6 +8,7 @@
  *
  * @module
  */
+import { isUtf8 } from 'node:buffer'
 import { closeSync, existsSync, openSync, readFileSync, realpathSync } from 'node:fs'
 import { createServer, isIPv6, type AddressInfo, type Server, type Socket } from 'node:net'
 import { fileURLToPath } from 'node:url'
@@ -711,7 +712,7 @@ ${text}
 /** What `answer` gives; 500 if it fails. */
 function ask(answer: Answer, request: Request): Content | undefined | Promise<Content | undefined> {
   const failed = (error: unknown): Content => {
-    console.error(printable(`${request.method} ${request.src} failed: ${inspect(error)}`.split('\n', 2).join('')))
+    console.error(escaped(`${request.method} ${request.src} failed: ${inspect(error)}`.split('\n', 2).join('')))
     return short_answer('500 Internal Server Error')
   }
   const checked = (content: Content | undefined): Content | undefined => {
@@ -744,8 +745,14 @@ function date_line(): string {
   return date_field
 }
 
-/** Text from the other side made safe for a terminal: control characters and the backslash as \xHH, lines after the first indented. */
+/** A message made safe for a terminal; UTF-8 if it is, or else latin1. */
 function printable(text: string): string {
+  const bytes = Buffer.from(text, 'latin1')
+  return escaped(isUtf8(bytes) ? bytes.toString() : text)
+}
+
+/** Text with its control characters and backslashes as \xHH, and its lines after the first indented. */
+function escaped(text: string): string {
   const escape = (character: string): string => '\\x' + character.charCodeAt(0).toString(16).padStart(2, '0')
   return text.trimEnd().replaceAll('\r\n', '\n').replace(/[\0-\t\v-\x1f\x7f-\x9f\\]/g, escape).replaceAll('\n', '\n  ')
 }
@@ -759,7 +766,7 @@ const HELP = `Usage: server.ts [port] [--host address] [--quiet]
 
 /** Ends the program with one line that says what is wrong. */
 function fail(why: string): never {
-  console.error(printable(why))
+  console.error(escaped(why))
   process.exit(1)
 }
 

@@ -358,7 +358,7 @@ describe('a browser', () => {
     }
     while (await evaluate('document.images[0]?.naturalWidth > 0') !== true) await new Promise(resolve => setTimeout(resolve, 20))
     const shown = await evaluate('document.images[0].decode().then(() => [document.title, document.body.innerText.trim(), document.images[0].naturalWidth].join("|"))')
-    assert.equal(shown, 'WOW|Wow, TypeScript Server|1280')
+    assert.equal(shown, 'WOW|Wow, TypeScript Server|640')
     assert.deepEqual(seen.slice(0, 2), ['/', '/test.jpg'])
   })
 })
