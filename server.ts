@@ -131,6 +131,8 @@ export const LIMITS = {
   stop_ms: 4_000,
 }
 
+/** The most that a limit may be: V8's strings are not much longer (bytes), nor its timers (ms, six days). */
+const MOST = 500_000_000
 /** How often deadlines are looked at, in ms: one timer serves all connections, and no request needs its own. */
 const TICK = 250
 /** How long text without a line end is waited on, in ms, if it does not begin as a request: TCP may have cut it. */
@@ -290,16 +292,20 @@ class Connections extends Set<Connection> {
     for (const [name, value] of Object.entries(this.limits)) {
       if (!Object.hasOwn(LIMITS, name)) throw new TypeError(`there is no limit ${name}, but ${Object.keys(LIMITS).join(', ')}`)
       if (typeof value !== 'number') throw new TypeError(`limits.${name} is a number, not ${inspect(value)}`)
-      if (!Number.isSafeInteger(value) || value < 1) throw new RangeError(`limits.${name} is a whole number from 1 on, not ${value}`)
+      if (!Number.isInteger(value) || value < 1 || value > MOST) throw new RangeError(`limits.${name} is a whole number from 1 to ${MOST}, not ${value}`)
     }
-    const timer = setInterval(() => this.look_at_deadlines(), TICK).unref()
-    server.on('close', () => clearInterval(timer))
+    server.on('listening', () => {
+      const timer = setInterval(() => this.look_at_deadlines(), TICK).unref()
+      server.on('close', () => clearInterval(timer))
+    })
     // one accept that fails (no file descriptor is free) does not end the server; not to listen at all is for the user to hear
     server.on('error', (error: NodeJS.ErrnoException) => {
       if (error.syscall !== 'accept' && server.listenerCount('error') === 1) throw error
     })
-    if (signal?.aborted) process.nextTick(() => this.stop())
-    signal?.addEventListener('abort', () => this.stop(), { once: true })
+    const stop = (): void => this.stop()
+    if (signal?.aborted) process.nextTick(stop)
+    signal?.addEventListener('abort', stop)
+    server.on('close', () => signal?.removeEventListener('abort', stop))
   }
 
   accept(socket: Socket): Connection {
@@ -395,6 +401,7 @@ class Connection {
   /** Sends the end, and reads on for a while: closing with something unread is a reset, which can destroy the answer (RFC 9112, 9.6). */
   close(): void {
     const { write_ms, linger_ms } = this.all.limits
+    this.idle_since = Infinity
     this.deadline = performance.now() + write_ms
     this.socket.end(this.out, 'latin1', () => { this.deadline = performance.now() + linger_ms })
     this.socket.resume()
@@ -416,8 +423,11 @@ class Connection {
   private arrived(piece: string): void {
     const { wake } = this
     this.wake = undefined
-    if (wake) wake(piece)
-    else if (this.socket.writableEnded) return
+    if (wake) {
+      // who is woken takes this piece before the next one comes
+      this.socket.pause()
+      wake(piece)
+    } else if (this.socket.writableEnded) return
     else if (this.idle_since < Infinity) {
       this.text = piece
       this.idle_since = this.deadline = Infinity
@@ -543,7 +553,8 @@ class Connection {
     let line = await this.line(deadline, head_bytes, true)
     // one empty line is ignored (RFC 9112, 2.2)
     if (line === '\r\n') line = await this.line(deadline, head_bytes, true)
-    if (!MEANT_AS_HTTP.test(line) && /^$|[^\r\n]/.test(line)) return line + this.text
+    const late = METHOD_SO_FAR.test(line) && !this.ended
+    if (!MEANT_AS_HTTP.test(line) && /^$|[^\r\n]/.test(line) && !late) return line + this.text
 
     this.head_only = line.startsWith('HEAD ')
     this.check_end(line, head_bytes, '414 URI Too Long')
@@ -712,7 +723,7 @@ ${text}
 /** What `answer` gives; 500 if it fails. */
 function ask(answer: Answer, request: Request): Content | undefined | Promise<Content | undefined> {
   const failed = (error: unknown): Content => {
-    console.error(escaped(`${request.method} ${request.src} failed: ${inspect(error)}`.split('\n', 2).join('')))
+    console.error(escaped(`${request.method} ${request.src} failed: ${one_line(error)}`))
     return short_answer('500 Internal Server Error')
   }
   const checked = (content: Content | undefined): Content | undefined => {
@@ -724,6 +735,15 @@ function ask(answer: Answer, request: Request): Content | undefined | Promise<Co
     return content instanceof Promise ? content.then(checked).catch(failed) : checked(content)
   } catch (error) {
     return failed(error)
+  }
+}
+
+/** An error for the log, with where it was thrown. */
+function one_line(error: unknown): string {
+  try {
+    return inspect(error).split('\n', 2).join('')
+  } catch {
+    return 'an error that cannot be shown'
   }
 }
 
