@@ -264,7 +264,7 @@ describe('client.ts, the program', () => {
       assert.match(stderr, line)
       assert.deepEqual([code, String(stdout)], [1, ''], `${args}`)
     }))
-    await assert.rejects(send(`127.0.0.1:${nobody}`, 'hello', { silent_ms: 50 }), /silent/)
+    await assert.rejects(send(`127.0.0.1:${nobody}`, 'hello', { silent_ms: 50 }), /nothing came for 0.05 s/)
     await assert.rejects(send(`127.0.0.1:${nobody}`, 'hello', { signal: AbortSignal.timeout(50) }), /aborted/)
   })
 
