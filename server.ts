@@ -55,8 +55,8 @@ closeSync(f)
  */
 export function serve({ host = HOST, port = PORT, answer, log, signal, limits }: Options = {}): Server {
   // Configure socket
-  const s = createServer({ allowHalfOpen: true, noDelay: true })
-  const connections = new Connections(s, { answer, signal, limits })
+  const s = createServer({ allowHalfOpen: true })
+  const connections = new Connections(s, { answer, log, signal, limits })
   // 511: maximum number of connections waiting
   s.listen({ host: host || undefined, port, backlog: 511 })
 
@@ -221,20 +221,16 @@ class Request {
   readonly src: string
   /** the client's */
   readonly addr: readonly [address: string, port: number]
-  readonly #body: string
+  /** a chunked one put together */
+  readonly body: Uint8Array
   #headers: Headers | undefined
 
-  constructor(text: string, method: string, src: string, addr: readonly [string, number], body: string) {
+  constructor(text: string, method: string, src: string, addr: readonly [string, number], body: Uint8Array) {
     this.text = text
     this.method = method
     this.src = src
     this.addr = addr
-    this.#body = body
-  }
-
-  /** a chunked one put together */
-  get body(): Uint8Array {
-    return Buffer.from(this.#body, 'latin1')
+    this.body = body
   }
 
   /** the fetch standard's, made when first asked for */
@@ -278,16 +274,25 @@ const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\n]*[\t ]HTTP\/)/
 /** A text that may still become one. */
 const METHOD_SO_FAR = /^\r?[A-Z]{0,32}$/
 
+const NOTHING: Buffer = Buffer.alloc(0)
+const NOWHERE = ['', 0] as const
+const ignore = (): void => {}
+
 /** All connections of one server: what is due for them, and their end. */
-class Connections extends Set<Connection> {
+class Connections extends Map<Socket, Connection> {
   readonly limits: typeof LIMITS
   readonly server: Server
   readonly answer: Answer | undefined
+  /** made once and not for each socket: memory counts where thousands are idle */
+  private readonly listeners = listeners_of(this)
+  /** somebody sees the clients' addresses */
+  readonly shows_addr: boolean
 
-  constructor(server: Server, { answer, signal, limits }: Options) {
+  constructor(server: Server, { answer, log, signal, limits }: Options) {
     super()
     this.server = server
     this.answer = answer
+    this.shows_addr = answer !== undefined || log !== undefined
     this.limits = { ...LIMITS, ...limits }
     for (const [name, value] of Object.entries(this.limits)) {
       if (!Object.hasOwn(LIMITS, name)) throw new TypeError(`there is no limit ${name}, but ${Object.keys(LIMITS).join(', ')}`)
@@ -310,20 +315,36 @@ class Connections extends Set<Connection> {
 
   accept(socket: Socket): Connection {
     const conn = new Connection(socket, this)
-    this.add(conn)
+    this.set(socket, conn)
+    // 'close' follows an error
+    socket.on('data', this.listeners.data).on('end', this.listeners.end).on('error', this.listeners.error).on('close', this.listeners.close)
     return conn
   }
 
   private look_at_deadlines(): void {
     const now = performance.now()
-    for (const conn of this) if (now > conn.deadline) conn.late()
+    for (const conn of this.values()) if (now > conn.deadline) conn.late()
   }
 
   private stop(): void {
     this.server.close()
-    for (const conn of this) conn.deadline = Math.min(conn.deadline, conn.idle_since + GRACE)
+    for (const conn of this.values()) conn.deadline = Math.min(conn.deadline, conn.idle_since + GRACE)
     this.look_at_deadlines()
-    setTimeout(() => { for (const conn of this) conn.socket.destroy() }, this.limits.stop_ms).unref()
+    setTimeout(() => { for (const socket of this.keys()) socket.destroy() }, this.limits.stop_ms).unref()
+  }
+}
+
+/** What the events of a socket do to its connection. */
+function listeners_of(connections: Connections) {
+  return {
+    data(this: Socket, data: Buffer): void { connections.get(this)?.arrived(data) },
+    end(this: Socket): void { connections.get(this)?.no_more() },
+    // 'close' follows
+    error: ignore,
+    close(this: Socket): void {
+      connections.get(this)?.gone()
+      connections.delete(this)
+    },
   }
 }
 
@@ -352,11 +373,11 @@ class Connection {
   /** the client sends no more */
   private ended = false
   /** what recv calls with each request */
-  private respond: Respond = () => {}
+  private respond: Respond = ignore
   /** ends recv */
-  private done: () => void = () => {}
+  private done: () => void = ignore
   /** ends the waiting in `more` */
-  private wake: ((piece: string) => void) | undefined
+  private wake: ((piece: Buffer) => void) | undefined
   /** ends the waiting in `sent` */
   private drained: (() => void) | undefined
 
@@ -364,17 +385,7 @@ class Connection {
     this.socket = socket
     this.all = all
     // a listener for IPv6 and IPv4 shows an IPv4 address as ::ffff:127.0.0.1
-    this.addr = [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0]
-    socket.on('data', data => this.arrived(data.toString('latin1')))
-    socket.on('drain', () => this.drained?.())
-    socket.on('end', () => this.no_more())
-    // 'close' follows
-    socket.on('error', () => {})
-    socket.on('close', () => {
-      all.delete(this)
-      this.no_more()
-      this.drained?.()
-    })
+    this.addr = all.shows_addr ? [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0] : NOWHERE
   }
 
   /** Hands over each request, with what `answer` gives for it, until no other comes; holds none of them between. */
@@ -415,12 +426,12 @@ class Connection {
 
   /** The deadline is over: goes on without what is waited for; cuts off a client that takes no answer or does not close. */
   late(): void {
-    if (this.wake) this.arrived('')
+    if (this.wake) this.arrived(NOTHING)
     else if (this.idle_since < Infinity) this.done()
     else this.socket.destroy()
   }
 
-  private arrived(piece: string): void {
+  arrived(piece: Buffer): void {
     const { wake } = this
     this.wake = undefined
     if (wake) {
@@ -429,20 +440,25 @@ class Connection {
       wake(piece)
     } else if (this.socket.writableEnded) return
     else if (this.idle_since < Infinity) {
-      this.text = piece
+      this.text = piece.toString('latin1')
       this.idle_since = this.deadline = Infinity
       void this.serve()
     } else {
       // what nobody waits for is left to TCP
-      this.text += piece
+      this.text += piece.toString('latin1')
       this.socket.pause()
     }
   }
 
-  private no_more(): void {
+  no_more(): void {
     this.ended = true
-    if (this.wake) this.arrived('')
+    if (this.wake) this.arrived(NOTHING)
     else if (this.idle_since < Infinity) this.done()
+  }
+
+  gone(): void {
+    this.no_more()
+    this.drained?.()
   }
 
   /** Waits for the next request. */
@@ -452,10 +468,10 @@ class Connection {
     this.deadline = this.idle_since + patience
   }
 
-  /** Waits for more text; '' if none comes, or none in time. */
-  private more(deadline: number): Promise<string> {
+  /** Waits for more; nothing if none comes, or none in time. */
+  private more(deadline: number): Promise<Buffer> {
     this.flush()
-    if (this.ended) return Promise.resolve('')
+    if (this.ended) return Promise.resolve(NOTHING)
     if (this.socket.isPaused()) this.socket.resume()
     this.deadline = deadline
     return new Promise(resolve => { this.wake = resolve })
@@ -465,7 +481,10 @@ class Connection {
   private async sent(): Promise<void> {
     while (this.socket.writableNeedDrain && this.socket.writableLength > 0) {
       this.deadline = performance.now() + this.all.limits.write_ms
-      await new Promise<void>(resolve => { this.drained = resolve })
+      await new Promise<void>(resolve => {
+        this.drained = resolve
+        this.socket.once('drain', resolve)
+      })
       this.deadline = Infinity
     }
   }
@@ -501,8 +520,10 @@ class Connection {
         this.sendall(refusal)
       }
     }
-    if (this.last || this.ended) this.done()
-    else this.idle(this.all.limits.idle_ms)
+    if (this.last || this.ended) return this.done()
+    // the next answer is not to wait until this one is acknowledged (RFC 1122, 4.2.3.4)
+    this.socket.setNoDelay(true)
+    this.idle(this.all.limits.idle_ms)
   }
 
   /** The next request, if it is a plain one. */
@@ -511,7 +532,7 @@ class Connection {
     if (!head || head.length > this.all.limits.head_bytes || target.length > this.all.limits.target_bytes) return undefined
     this.text = this.text.slice(head.length)
     this.head_only = method === 'HEAD'
-    return new Request(head, method, target, this.addr, '')
+    return new Request(head, method, target, this.addr, NOTHING)
   }
 
   /** Reads a request to its end, or throws the Content that refuses it; undefined if there is none after all. */
@@ -530,7 +551,7 @@ class Connection {
     if (!match) {
       // after a request, text is what is left of one
       if (text && (this.out || this.socket.bytesWritten)) throw bad('what follows a request is another one')
-      return text ? new Request(text, '', '', this.addr, '') : undefined
+      return text ? new Request(text, '', '', this.addr, NOTHING) : undefined
     }
 
     const [head, method = '', target = '', , minor = ''] = match
@@ -538,11 +559,11 @@ class Connection {
     const src = src_of(method, target), framing = framing_of(head, minor === '0')
     this.last = framing.close || method === 'CONNECT'
     if (framing.length > body_bytes) throw refuse('413 Content Too Large', `a body has ${body_bytes} bytes at most`)
-    let body = ''
+    let body: Buffer = NOTHING
     if (framing.length > 0 || framing.chunked) {
       const deadline = performance.now() + body_ms
       if (framing.expects_100 && !this.text) this.out += 'HTTP/1.1 100 Continue\r\n\r\n'
-      body = framing.chunked ? await this.chunks(deadline) : await this.take(framing.length, deadline)
+      body = framing.chunked ? await this.chunks(deadline) : await this.take_bytes(framing.length, deadline)
     }
     return new Request(head, method, src, this.addr, body)
   }
@@ -585,7 +606,7 @@ class Connection {
     while ((end = fresh.search(/\n|\r[^\n]/)) < 0 && this.text.length <= room) {
       may_be_text &&= !MEANT_AS_HTTP.test(this.text)
       const pause = may_be_text && !METHOD_SO_FAR.test(this.text) ? setTimeout(() => this.late(), PAUSE) : undefined
-      const piece = await this.more(deadline)
+      const piece = (await this.more(deadline)).toString('latin1')
       clearTimeout(pause)
       if (!piece) break
       // a CR may have come without its LF
@@ -593,7 +614,7 @@ class Connection {
       this.text += piece
     }
     const length = end < 0 ? this.text.length : this.text.length - fresh.length + end + 1
-    return this.take(Math.min(length, room + 1), deadline)
+    return this.take(Math.min(length, room + 1))
   }
 
   private check_end(line: string, room: number, too_long: string): void {
@@ -607,22 +628,29 @@ class Connection {
     return this.ended ? bad('the request was cut off') : refuse('408 Request Timeout', 'the request did not arrive in time')
   }
 
-  /** Takes that much text, waiting for it. */
-  private async take(length: number, deadline: number): Promise<string> {
-    const pieces = [this.text]
-    for (let missing = length - this.text.length; missing > 0; ) {
+  private take(length: number): string {
+    const text = this.text.slice(0, length)
+    this.text = this.text.slice(length)
+    return text
+  }
+
+  /** Takes that many bytes, waiting for them. */
+  private async take_bytes(length: number, deadline: number): Promise<Buffer> {
+    const arrived = Buffer.from(this.take(length), 'latin1')
+    if (arrived.length === length) return arrived
+    const pieces: Buffer[] = [arrived]
+    for (let missing = length - arrived.length; missing > 0; ) {
       const piece = await this.more(deadline)
-      if (!piece) throw this.cut_off()
-      pieces.push(piece)
+      if (!piece.length) throw this.cut_off()
+      pieces.push(piece.subarray(0, missing))
+      this.text = piece.toString('latin1', missing)
       missing -= piece.length
     }
-    const text = pieces.join('')
-    this.text = text.slice(length)
-    return text.slice(0, length)
+    return Buffer.concat(pieces)
   }
 
   /** Takes a chunked body (RFC 9112, 7.1). */
-  private async chunks(deadline: number): Promise<string> {
+  private async chunks(deadline: number): Promise<Buffer> {
     const { head_bytes, body_bytes } = this.all.limits, pieces: string[] = []
     let room = body_bytes, room_beside = head_bytes
     for (;;) {
@@ -635,14 +663,15 @@ class Connection {
       // its extensions, and zeros that it does not need
       room_beside -= line.length - 2 - length.toString(16).length
       if (length === 0) break
-      const chunk = await this.take(length + 2, deadline)
+      const chunk = (await this.take_bytes(length + 2, deadline)).toString('latin1')
       if (!chunk.endsWith('\r\n')) throw bad('a chunk ends with CR LF (RFC 9112, 7.1)')
+      // a Buffer for each would be many times the size of a small chunk
       pieces.push(chunk.slice(0, -2))
       room -= length
     }
     // trailer fields are read and dropped (RFC 9110, 6.5.1)
     await this.fields(deadline, room_beside)
-    return pieces.join('')
+    return Buffer.from(pieces.join(''), 'latin1')
   }
 }
 

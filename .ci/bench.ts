@@ -16,8 +16,10 @@ const AUTOCANNON = 'autocannon@8.0.0'
 const SERVER = fileURLToPath(new URL('../dist/server.js', import.meta.url))
 
 type Server = { child: ChildProcess, pid: number, port: number }
-/** What the client is to do: autocannon's options, or what follows for its own connections. */
-type Work = { path?: string, headers?: Record<string, string>, pipelining?: number, mode?: 'close' | 'keep' | 'hold' | 'release', connections?: number, message?: string }
+/** What the client is to do, by autocannon (path, headers, pipelining) or by itself (mode, connections, message). */
+type Work =
+  | { path: string, headers?: Record<string, string>, pipelining?: number }
+  | { mode: 'close' | 'keep' | 'hold' | 'release', connections?: number, message?: string }
 type Turn = { requests: number, seconds: number }
 type Figure = { cpu: number, rate: number }
 type Scenario = { title: string, contenders: string[], work: Work, columns?: string[] }
@@ -139,11 +141,13 @@ async function compare(name: string, { title, contenders, work, columns = conten
   const figures = await take_turns(present, work)
   results.set(name, figures)
   if (!figures.size) return console.log(`${name}: not installed\n`)
-  print(`${name}: ${title}`, ['', 'µs/request', 'requests/s', ...columns], Array.from(figures, ([contender, { cpu, rate }]) =>
-    [contender, cpu.toFixed(1), Math.round(rate).toLocaleString('en'), ...columns.map(column => {
-      const name = column.slice(2), other = figures.get(name) ?? results.get(name)?.get(contender)
-      return !other ? '' : column.startsWith('/') ? (cpu / other.cpu).toFixed(2) : (cpu - other.cpu).toFixed(1)
-    })]))
+  const shown = columns.filter(column => figures.has(column.slice(2)) || results.has(column.slice(2)))
+  const rows = Array.from(figures, ([contender, { cpu, rate }]) => {
+    const others = shown.map(column => (figures.get(column.slice(2)) ?? results.get(column.slice(2))?.get(contender))?.cpu ?? NaN)
+    const beside = others.map((other, i) => shown[i]?.startsWith('/') ? (cpu / other).toFixed(2) : (cpu - other).toFixed(1))
+    return [contender, cpu.toFixed(1), Math.round(rate).toLocaleString('en'), ...beside]
+  })
+  print(`${name}: ${title}`, ['', 'µs/request', 'requests/s', ...shown], rows)
 }
 
 /** What connections hold that have had an answer and wait, and what they cost the others. Node gives memory back only when it needs some. */
@@ -218,7 +222,7 @@ function read(file: string): string {
   return existsSync(file) ? readFileSync(file, 'utf8') : ''
 }
 
-/** The client: autocannon, and what it does not: connections for one request each ('close'), chunked bodies ('keep'), connections that wait ('hold'). */
+/** The client: autocannon, and what that does not: a connection for each request ('close'), chunked bodies ('keep'), connections that wait ('hold'). */
 const CLIENT = String.raw`
 import { connect } from 'node:net'
 const { default: autocannon } = await import(process.env.AUTOCANNON), sockets = new Set()
@@ -294,7 +298,11 @@ function launch([command = '', ...args]: string[], variables: Record<string, str
 }
 
 function stop(child: ChildProcess): void {
-  if (children.delete(child) && child.pid) process.kill(-child.pid, 'SIGKILL')
+  try {
+    if (children.delete(child) && child.pid) process.kill(-child.pid, 'SIGKILL')
+  } catch {
+    // it has just ended by itself
+  }
 }
 
 /** A port that is free just now. */
@@ -309,7 +317,7 @@ async function free_port(): Promise<number> {
 /** The answer to a GET, as it is on the wire; '' if nobody listens yet. */
 function first_answer(port: number): Promise<string> {
   return new Promise(resolve => {
-    const socket = connect(port, '127.0.0.1', () => socket.write(GET))
+    const socket = connect(port, '127.0.0.1', () => socket.write(GET)).setTimeout(5000, () => socket.destroy())
     socket.on('error', () => {}).on('close', () => resolve('')).on('data', data => {
       resolve(data.toString('latin1'))
       socket.destroy()
@@ -325,7 +333,7 @@ function binary(name: string, given?: string): string | undefined {
 /** Has npx fetch autocannon; where its program is then. */
 function fetch_autocannon(): string {
   const { stdout, stderr, status } = spawnSync('npx', ['--yes', `--package=${AUTOCANNON}`, '-c', 'command -v autocannon'], { encoding: 'utf8' })
-  if (status !== 0) throw new Error(`npx cannot fetch ${AUTOCANNON}: ${String(stderr).trim().replace(/\n.*/s, '')}`)
+  if (status !== 0) throw new Error(`npx cannot fetch ${AUTOCANNON}: ${/npm (?:error|ERR!).*/.exec(stderr)?.[0] ?? 'is npx installed?'}`)
   return realpathSync(stdout.trim())
 }
 
