@@ -61,10 +61,10 @@ export function serve({ host = HOST, port = PORT, answer, log, signal, limits }:
   s.listen({ host: host || undefined, port, backlog: 511 })
 
   // infinite loop, server forever
-  s.on('connection', async socket => {
+  s.on('connection', socket => {
     const conn = connections.accept(socket), addr = conn.addr
     // content: the user's own, if there is one
-    await conn.recv((request, content) => {
+    conn.recv((request, content) => {
       const method = request.method
       const src    = request.src
 
@@ -80,9 +80,10 @@ export function serve({ host = HOST, port = PORT, answer, log, signal, limits }:
       log?.('Connected by', addr)
       log?.('Request is:', printable(request.text))
       conn.sendall(content ?? other_method(method))
+    }, () => {
+      // close connection
+      conn.close()
     })
-    // close connection
-    conn.close()
   })
   return s
 }
@@ -374,7 +375,7 @@ class Connection {
   private ended = false
   /** what recv calls with each request */
   private respond: Respond = ignore
-  /** ends recv */
+  /** what it calls after the last */
   private done: () => void = ignore
   /** ends the waiting in `more` */
   private wake: ((piece: Buffer) => void) | undefined
@@ -388,11 +389,15 @@ class Connection {
     this.addr = all.shows_addr ? [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0] : NOWHERE
   }
 
-  /** Hands over each request, with what `answer` gives for it, until no other comes; holds none of them between. */
-  recv(respond: Respond): Promise<void> {
+  /**
+   * Waits for requests; holds none of them between, and costs a waiting connection little.
+   * @param respond is called with each, whole, one after the other
+   * @param done is called when there will be no other
+   */
+  recv(respond: Respond, done: () => void): void {
     this.respond = respond
+    this.done = done
     this.idle(this.all.limits.silent_ms)
-    return new Promise(resolve => { this.done = resolve })
   }
 
   /** Sends an answer; those that are ready together are written together. */
