@@ -12,6 +12,7 @@ import { isUtf8 } from 'node:buffer'
 import { once } from 'node:events'
 import { existsSync, realpathSync } from 'node:fs'
 import { connect, isIPv6, type Socket } from 'node:net'
+import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
@@ -182,7 +183,10 @@ function fail(error: unknown): void {
   process.exitCode = 1
 }
 
-const HELP = `Usage: client.ts HOST[:PORT] [REQUEST]
+/** The program that runs, under the name that its user knows: client.ts, or wow-client where it is installed. */
+const program = process.argv[1] ?? ''
+
+const HELP = `Usage: ${basename(program)} HOST[:PORT] [REQUEST]
 
   HOST      the server's name or address; with a port, an IPv6 address stands in brackets
   PORT      8000 if not given
@@ -191,12 +195,12 @@ const HELP = `Usage: client.ts HOST[:PORT] [REQUEST]
   --help    this text
 
 What a GET gets is written to a file or pipe as it is, without its head:
-  client.ts 127.0.0.1 /test.jpg > copy.jpg`
+  ${basename(program)} 127.0.0.1 /test.jpg > copy.jpg`
 
 function arguments_of(args: string[]): { host: string, request: string, help: boolean } {
   const options = { help: { type: 'boolean', default: false } } as const
   const { values: { help }, positionals: [host = '', request = 'can you hear me?', ...others] } = parseArgs({ args, options, allowPositionals: true })
-  if (!host && !help) throw new Error('which server? give its address, as in client.ts 127.0.0.1; see --help')
+  if (!host && !help) throw new Error('which server? give its address, as in 127.0.0.1; see --help')
   if (others.length) throw new Error(`one request is enough, in quotes if it has spaces: what is ${others.join(' ')}? see --help`)
   if (help || !request.startsWith('/')) return { host, request, help }
   // what cannot stand in a request-target is percent-encoded (RFC 9112, 3.2)
@@ -205,5 +209,4 @@ function arguments_of(args: string[]): { host: string, request: string, help: bo
 }
 
 // run, not imported (Node 20 has no import.meta.main, and npm's commands are links)
-const program = process.argv[1] ?? ''
 if (import.meta.main ?? (existsSync(program) && realpathSync(program) === fileURLToPath(import.meta.url))) main()

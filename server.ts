@@ -11,6 +11,7 @@
 import { isUtf8 } from 'node:buffer'
 import { closeSync, existsSync, openSync, readFileSync, realpathSync } from 'node:fs'
 import { createServer, isIPv6, type AddressInfo, type Server, type Socket } from 'node:net'
+import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { inspect, parseArgs, styleText } from 'node:util'
 
@@ -51,34 +52,36 @@ closeSync(f)
 /**
  * Starts the server of the article's section 3. Each connection is served on its own, so none waits for another.
  * @returns the `net.Server`, about to listen: 'listening' and 'error' (port in use …) are its events
- * @throws TypeError or RangeError for a limit or a port that is none
+ * @throws TypeError or RangeError for a limit or port that is not valid
  */
-export function serve({ host = HOST, port = PORT, answer, log, signal, limits }: Options = {}): Server {
+export function serve(options: Options = {}): Server {
+  const { host = HOST, port = PORT, log } = options
   // Configure socket
   const s = createServer({ allowHalfOpen: true })
-  const connections = new Connections(s, { answer, log, signal, limits })
+  const connections = new Connections(s, options)
   // 511: maximum number of connections waiting
   s.listen({ host: host || undefined, port, backlog: 511 })
 
   // infinite loop, server forever
   s.on('connection', socket => {
     const conn = connections.accept(socket), addr = conn.addr
-    // content: the user's own, if there is one
+    // receive message: called for each request, for one connection brings many; content is the user's own, if any
     conn.recv((request, content) => {
       const method = request.method
       const src    = request.src
 
-      // deal with GET method
-      if (!content && (method === 'GET' || method === 'HEAD')) {
+      // not HTTP
+      if (!method) content = reply
+      // deal with GET method (HEAD is a GET whose answer has no body)
+      else if (!content && (method === 'GET' || method === 'HEAD')) {
         // URL
         if (src === '/test.jpg') content = pic_content
         else content = text_content
       }
-      // not HTTP
-      if (!method) content = reply
 
       log?.('Connected by', addr)
       log?.('Request is:', printable(request.text))
+      // send message
       conn.sendall(content ?? other_method(method))
     }, () => {
       // close connection
@@ -124,7 +127,7 @@ export const LIMITS = {
   body_ms: 30_000,
   /** from an answer to the next request: a page asks for its pictures within this */
   idle_ms: 5_000,
-  /** for a client that takes nothing of its answer */
+  /** for a client to take the next 64 KiB of its answer */
   write_ms: 30_000,
   /** of reading on after the last answer (RFC 9112, 9.6): longer than a round trip */
   linger_ms: 2_000,
@@ -163,35 +166,40 @@ type Value = string | number | Uint8Array | Iterable<[name: string, value: strin
  * @throws TypeError for a head that is not HTTP's, a value that would add a line to it, a body with a status that has none
  */
 export function http(strings: TemplateStringsArray, ...values: Value[]): Content {
-  const found = strings.findIndex(text => /\n\r?\n/.test(text)), last = found < 0 ? values.length : found
-  const [, end = strings[last] ?? '', start = ''] = /^(.*?)\r?\n\r?\n(.*)$/s.exec(strings[last] ?? '') ?? []
-  const written = strings.slice(0, last).map((text, i) => text + head_value(values[i])).join('') + end
-  const body = Buffer.concat([Buffer.from(start), ...values.slice(last).flatMap((value, i) => [body_value(value), Buffer.from(strings[last + i + 1] ?? '')])])
+  let written = '', in_head = true
+  const body: (string | Uint8Array)[] = []
+  strings.forEach((text, i) => {
+    const empty_line = in_head ? /\n\r?\n/.exec(text) : null
+    if (in_head) written += empty_line ? text.slice(0, empty_line.index) : text
+    if (empty_line) in_head = false
+    if (!in_head) body.push(empty_line ? text.slice(empty_line.index + empty_line[0].length) : text)
+    if (i < values.length && in_head) written += head_value(values[i])
+    else if (i < values.length) body.push(body_value(values[i]))
+  })
 
   // a value may have left its line empty
-  const [status_line = '', ...field_lines] = written.split(/\r?\n/).filter(line => line !== '')
-  const status = Number(/^HTTP\/1\.1 ([1-5]\d\d) [\t\x20-\x7e\x80-\xff]*$/.exec(status_line)?.[1])
-  if (!status) throw new TypeError(`not a status line: ${inspect(status_line)}`)
-  const wrong = field_lines.find(line => !/^[!#$%&'*+\-.^_`|~\w]+:[\t\x20-\x7e\x80-\xff]*$/.test(line))
-  if (wrong !== undefined) throw new TypeError(`not a field line: ${inspect(wrong)}`)
+  const lines = `${written}\n`.replace(/(?:\r?\n)+/g, '\r\n')
+  const status = Number(/^HTTP\/1\.1 ([1-5]\d\d) [\t\x20-\x7e\x80-\xff]*\r\n(?:[!#$%&'*+\-.^_`|~\w]+:[\t\x20-\x7e\x80-\xff]*\r\n)*$/.exec(lines)?.[1])
+  if (!status) throw new TypeError(`not a status line and field lines: ${inspect(lines)}`)
+  const bytes = body.every(part => typeof part === 'string') ? Buffer.from(body.join('')) : Buffer.concat(body.map(part => Buffer.from(part)))
   // RFC 9110, 6.4.1
   const bodiless = status < 200 || status === 204 || status === 304
-  if ((bodiless || status === 205) && body.length) throw new TypeError(`${status} has no body`)
+  if ((bodiless || status === 205) && bytes.length) throw new TypeError(`${status} has no body`)
 
-  const head = [status_line, ...field_lines.filter(line => !/^(?:content-length|transfer-encoding|connection|date):/i.test(line))]
-  if (!bodiless) head.push(`Content-Length: ${body.length}`)
+  const head = lines.replace(/\n(?:content-length|transfer-encoding|connection|date):.*\r/gi, '')
   return Object.freeze({
+    // the mark that is_content knows it by; no class exists yet when http first runs
     __proto__: http.prototype,
     status,
-    head: head.join('\r\n') + '\r\n',
-    body: body.length <= 8192 ? body.toString('latin1') : body,
-    close: field_lines.some(line => /^connection:(?:.*,)?[\t ]*close[\t ]*(?:,|$)/i.test(line)),
+    head: bodiless ? head : `${head}Content-Length: ${bytes.length}\r\n`,
+    body: bytes.length <= 8192 ? bytes.toString('latin1') : bytes,
+    close: /\nconnection:(?:.*,)?[\t ]*close[\t ]*[,\r]/i.test(lines),
   })
 }
 
-function body_value(value: unknown): Uint8Array {
+function body_value(value: unknown): string | Uint8Array {
   if (value instanceof Uint8Array) return value
-  if (typeof value === 'string' || typeof value === 'number') return Buffer.from(String(value))
+  if (typeof value === 'string' || typeof value === 'number') return String(value)
   throw new TypeError(`no text, number or bytes: ${inspect(value)}`)
 }
 
@@ -223,10 +231,10 @@ class Request {
   /** the client's */
   readonly addr: readonly [address: string, port: number]
   /** a chunked one put together */
-  readonly body: Uint8Array
+  readonly body: Uint8Array<ArrayBuffer>
   #headers: Headers | undefined
 
-  constructor(text: string, method: string, src: string, addr: readonly [string, number], body: Uint8Array) {
+  constructor(text: string, method: string, src: string, addr: readonly [string, number], body: Uint8Array<ArrayBuffer>) {
     this.text = text
     this.method = method
     this.src = src
@@ -252,11 +260,11 @@ const token         = "[!#$%&'*+\\-.^_`|~\\w]+"
 const quoted_string = '"(?:[\\t\\x20!#-\\[\\]-~\\x80-\\xff]|\\\\[\\t\\x20-~\\x80-\\xff])*"'
 const OWS           = '[\\t ]*'
 const uri_host      = "(?:(?:[\\w\\-.~!$&'()*+;=]|%[\\da-fA-F]{2})+|\\[([\\da-fA-F:.]+)\\]|\\[v[\\da-fA-F]+\\.[\\w\\-.~!$&'()*+,;=:]+\\])"
-const host          = `${uri_host}(?::\\d*)?`
+const host_value    = `${uri_host}(?::\\d*)?`
 const request_line  = `(${token}) ([!"$-~]+) HTTP/(\\d)\\.(\\d)\\r\\n`
 const field_line    = `${token}:[\\t\\x20-\\x7e\\x80-\\xff]*\\r\\n`
-const parameter     = `${OWS};${OWS}${token}${OWS}=${OWS}(?:${token}|${quoted_string})`
-const coding        = `${token}(?:${parameter})*`
+const transfer_parameter = `${OWS};${OWS}${token}${OWS}=${OWS}(?:${token}|${quoted_string})`
+const transfer_coding = `${token}(?:${transfer_parameter})*`
 const chunk_ext     = `${OWS};${OWS}${token}(?:${OWS}=${OWS}(?:${token}|${quoted_string}))?`
 const REQUEST_HEAD  = new RegExp(`^(?:\\r\\n)?${request_line}(?:${field_line})*\\r\\n$`)
 const plain_field   = `(?:[Cc]onnection: keep-alive\\r\\n|(?!${in_any_case('(?:host|connection|expect|content-length|content-type|transfer-encoding)')}:)${field_line})`
@@ -265,8 +273,8 @@ const PLAIN_REQUEST = new RegExp(`^(?!CONNECT )(${token}) (/[!"$-~]*) HTTP/1\\.1
 const REQUEST_LINE  = new RegExp(`^${request_line}$`)
 const FIELD_LINE    = new RegExp(`^${field_line}$`)
 const CHUNK_LINE    = new RegExp(`^([\\da-fA-F]+)(?:${chunk_ext})*\\r\\n$`)
-const CODINGS       = new RegExp(`^${coding}(?:${OWS},${OWS}${coding})*${OWS}$`)
-const HOST_VALUE    = new RegExp(`^${host}${OWS}$`)
+const CODINGS       = new RegExp(`^${transfer_coding}(?:${OWS},${OWS}${transfer_coding})*${OWS}$`)
+const HOST_VALUE    = new RegExp(`^${host_value}${OWS}$`)
 const ABSOLUTE_FORM = /^https?:\/\/([^/?]*)(.*)$/i
 /** The fields that decide where a message ends and what becomes of the connection. */
 const FRAMING_FIELD = /\r\n(host|connection|content-length|transfer-encoding|expect|content-type):[\t ]*([^\r]*)/gi
@@ -275,7 +283,7 @@ const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\n]*[\t ]HTTP\/)/
 /** A text that may still become one. */
 const METHOD_SO_FAR = /^\r?[A-Z]{0,32}$/
 
-const NOTHING: Buffer = Buffer.alloc(0)
+const NOTHING = Buffer.alloc(0)
 const NOWHERE = ['', 0] as const
 const ignore = (): void => {}
 
@@ -302,16 +310,18 @@ class Connections extends Map<Socket, Connection> {
     }
     server.on('listening', () => {
       const timer = setInterval(() => this.look_at_deadlines(), TICK).unref()
-      server.on('close', () => clearInterval(timer))
+      const stop = (): void => this.stop()
+      server.once('close', () => {
+        clearInterval(timer)
+        signal?.removeEventListener('abort', stop)
+      })
+      if (signal?.aborted) stop()
+      signal?.addEventListener('abort', stop)
     })
     // one accept that fails (no file descriptor is free) does not end the server; not to listen at all is for the user to hear
     server.on('error', (error: NodeJS.ErrnoException) => {
       if (error.syscall !== 'accept' && server.listenerCount('error') === 1) throw error
     })
-    const stop = (): void => this.stop()
-    if (signal?.aborted) process.nextTick(stop)
-    signal?.addEventListener('abort', stop)
-    server.on('close', () => signal?.removeEventListener('abort', stop))
   }
 
   accept(socket: Socket): Connection {
@@ -360,13 +370,13 @@ class Connection {
   /** when waiting for a request began */
   idle_since = Infinity
   readonly socket: Socket
-  private readonly all: Connections
+  private readonly connections: Connections
   /** arrived and not taken yet */
   private text = ''
   /** answered and not written yet */
-  private out = ''
+  private unsent = ''
   /** a large body that belongs behind it */
-  private bytes: Uint8Array | undefined
+  private large_body: Uint8Array | undefined
   /** no request follows the one in hand, and its answer says so */
   private last = false
   /** the one in hand is a HEAD */
@@ -382,11 +392,11 @@ class Connection {
   /** ends the waiting in `sent` */
   private drained: (() => void) | undefined
 
-  constructor(socket: Socket, all: Connections) {
+  constructor(socket: Socket, connections: Connections) {
     this.socket = socket
-    this.all = all
+    this.connections = connections
     // a listener for IPv6 and IPv4 shows an IPv4 address as ::ffff:127.0.0.1
-    this.addr = all.shows_addr ? [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0] : NOWHERE
+    this.addr = connections.shows_addr ? [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0] : NOWHERE
   }
 
   /**
@@ -397,42 +407,42 @@ class Connection {
   recv(respond: Respond, done: () => void): void {
     this.respond = respond
     this.done = done
-    this.idle(this.all.limits.silent_ms)
+    this.idle(this.connections.limits.silent_ms)
   }
 
   /** Sends an answer; those that are ready together are written together. */
   sendall(content: Content | string): void {
     if (typeof content === 'string') {
-      this.out += content
+      this.unsent += content
       return
     }
     // the last one too if the client has ended or the server stops, and no more has arrived
-    this.last ||= content.close || !this.text && (this.ended || !this.all.server.listening)
-    this.out += content.head + date_line() + (this.last ? 'Connection: close\r\n\r\n' : '\r\n')
+    this.last ||= content.close || !this.text && (this.ended || !this.connections.server.listening)
+    this.unsent += content.head + date_line() + (this.last ? 'Connection: close\r\n\r\n' : '\r\n')
     if (this.head_only) return
-    if (typeof content.body === 'string') this.out += content.body
-    else this.bytes = content.body
+    if (typeof content.body === 'string') this.unsent += content.body
+    else this.large_body = content.body
   }
 
   /** Sends the end, and reads on for a while: closing with something unread is a reset, which can destroy the answer (RFC 9112, 9.6). */
   close(): void {
-    const { write_ms, linger_ms } = this.all.limits
+    const { write_ms, linger_ms } = this.connections.limits
     this.idle_since = Infinity
     this.deadline = performance.now() + write_ms
-    this.socket.end(this.out, 'latin1', () => { this.deadline = performance.now() + linger_ms })
+    this.socket.end(this.unsent, 'latin1', () => { this.deadline = performance.now() + linger_ms })
     this.socket.resume()
-    this.text = this.out = ''
+    this.text = this.unsent = ''
   }
 
   flush(): void {
-    if (this.out) this.socket.write(this.out, 'latin1')
-    this.out = ''
+    if (this.unsent) this.socket.write(this.unsent, 'latin1')
+    this.unsent = ''
   }
 
   /** The deadline is over: goes on without what is waited for; cuts off a client that takes no answer or does not close. */
   late(): void {
     if (this.wake) this.arrived(NOTHING)
-    else if (this.idle_since < Infinity) this.done()
+    else if (this.is_idle) this.done()
     else this.socket.destroy()
   }
 
@@ -444,10 +454,14 @@ class Connection {
       this.socket.pause()
       wake(piece)
     } else if (this.socket.writableEnded) return
-    else if (this.idle_since < Infinity) {
+    else if (this.is_idle) {
       this.text = piece.toString('latin1')
       this.idle_since = this.deadline = Infinity
-      void this.serve()
+      // a log that throws is its owner's to hear, but holds no connection
+      this.serve().catch(error => {
+        this.socket.destroy()
+        throw error
+      })
     } else {
       // what nobody waits for is left to TCP
       this.text += piece.toString('latin1')
@@ -458,12 +472,16 @@ class Connection {
   no_more(): void {
     this.ended = true
     if (this.wake) this.arrived(NOTHING)
-    else if (this.idle_since < Infinity) this.done()
+    else if (this.is_idle) this.done()
   }
 
   gone(): void {
     this.no_more()
     this.drained?.()
+  }
+
+  private get is_idle(): boolean {
+    return this.idle_since < Infinity
   }
 
   /** Waits for the next request. */
@@ -485,7 +503,7 @@ class Connection {
   /** Waits until a client that reads slowly has taken what is written. */
   private async sent(): Promise<void> {
     while (this.socket.writableNeedDrain && this.socket.writableLength > 0) {
-      this.deadline = performance.now() + this.all.limits.write_ms
+      this.deadline = performance.now() + this.connections.limits.write_ms
       await new Promise<void>(resolve => {
         this.drained = resolve
         this.socket.once('drain', resolve)
@@ -495,7 +513,7 @@ class Connection {
   }
 
   private async send_bytes(body: Uint8Array): Promise<void> {
-    this.bytes = undefined
+    this.large_body = undefined
     for (let at = 0; at < body.length && this.socket.writable; at += SLICE) {
       this.socket.cork()
       this.flush()
@@ -508,18 +526,18 @@ class Connection {
   /** Serves what has arrived, request by request. */
   private async serve(): Promise<void> {
     while (!this.last) {
-      if (!this.text || this.out.length > SLICE) this.flush()
+      if (!this.text || this.unsent.length > SLICE) this.flush()
       if (this.socket.writableNeedDrain) await this.sent()
       if (!this.text) break
       try {
         const request = this.plain_request() ?? await this.request()
         if (!request) break
         this.deadline = Infinity
-        const content = this.all.answer && request.method ? ask(this.all.answer, request) : undefined
+        const content = this.connections.answer && request.method ? ask(this.connections.answer, request) : undefined
         // the answers before this one do not wait for it
         if (content instanceof Promise) this.flush()
         this.respond(request, content instanceof Promise ? await content : content)
-        if (this.bytes) await this.send_bytes(this.bytes)
+        if (this.large_body) await this.send_bytes(this.large_body)
       } catch (refusal) {
         if (!is_content(refusal)) throw refusal
         this.sendall(refusal)
@@ -528,13 +546,13 @@ class Connection {
     if (this.last || this.ended) return this.done()
     // the next answer is not to wait until this one is acknowledged (RFC 1122, 4.2.3.4)
     this.socket.setNoDelay(true)
-    this.idle(this.all.limits.idle_ms)
+    this.idle(this.connections.limits.idle_ms)
   }
 
   /** The next request, if it is a plain one. */
   private plain_request(): Request | undefined {
     const [head, method = '', target = ''] = PLAIN_REQUEST.exec(this.text) ?? []
-    if (!head || head.length > this.all.limits.head_bytes || target.length > this.all.limits.target_bytes) return undefined
+    if (!head || head.length > this.connections.limits.head_bytes || target.length > this.connections.limits.target_bytes) return undefined
     this.text = this.text.slice(head.length)
     this.head_only = method === 'HEAD'
     return new Request(head, method, target, this.addr, NOTHING)
@@ -542,7 +560,7 @@ class Connection {
 
   /** Reads a request to its end, or throws the Content that refuses it; undefined if there is none after all. */
   private async request(): Promise<Request | undefined> {
-    const { head_bytes, target_bytes, body_bytes, body_ms } = this.all.limits
+    const { head_bytes, target_bytes, body_bytes, body_ms } = this.connections.limits
     let text = this.text
     this.head_only = false
     const end = text.indexOf('\r\n\r\n') + 4
@@ -555,7 +573,7 @@ class Connection {
     this.last = !match
     if (!match) {
       // after a request, text is what is left of one
-      if (text && (this.out || this.socket.bytesWritten)) throw bad('what follows a request is another one')
+      if (text && (this.unsent || this.socket.bytesWritten)) throw bad_request('what follows a request is another one')
       return text ? new Request(text, '', '', this.addr, NOTHING) : undefined
     }
 
@@ -564,10 +582,10 @@ class Connection {
     const src = src_of(method, target), framing = framing_of(head, minor === '0')
     this.last = framing.close || method === 'CONNECT'
     if (framing.length > body_bytes) throw refuse('413 Content Too Large', `a body has ${body_bytes} bytes at most`)
-    let body: Buffer = NOTHING
+    let body = NOTHING
     if (framing.length > 0 || framing.chunked) {
       const deadline = performance.now() + body_ms
-      if (framing.expects_100 && !this.text) this.out += 'HTTP/1.1 100 Continue\r\n\r\n'
+      if (framing.expects_100 && !this.text) this.unsent += 'HTTP/1.1 100 Continue\r\n\r\n'
       body = framing.chunked ? await this.chunks(deadline) : await this.take_bytes(framing.length, deadline)
     }
     return new Request(head, method, src, this.addr, body)
@@ -575,17 +593,17 @@ class Connection {
 
   /** Reads a head line by line, to say what is wrong with it as soon as it can be seen; or a text that is not HTTP. */
   private async head_by_line(): Promise<string> {
-    const { head_bytes, head_ms, target_bytes } = this.all.limits, deadline = performance.now() + head_ms
+    const { head_bytes, head_ms, target_bytes } = this.connections.limits, deadline = performance.now() + head_ms
     let line = await this.line(deadline, head_bytes, true)
     // one empty line is ignored (RFC 9112, 2.2)
     if (line === '\r\n') line = await this.line(deadline, head_bytes, true)
     const late = METHOD_SO_FAR.test(line) && !this.ended
-    if (!MEANT_AS_HTTP.test(line) && /^$|[^\r\n]/.test(line) && !late) return line + this.text
+    if (!MEANT_AS_HTTP.test(line) && !/^[\r\n]+$/.test(line) && !late) return line + this.text
 
     this.head_only = line.startsWith('HEAD ')
     this.check_end(line, head_bytes, '414 URI Too Long')
     const [, , target = '', major] = REQUEST_LINE.exec(line) ?? []
-    if (!target) throw bad('a request line is a method, a request-target and HTTP/1.1, one space between each (RFC 9112, 3)')
+    if (!target) throw bad_request('a request line is a method, a request-target and HTTP/1.1, one space between each (RFC 9112, 3)')
     if (major !== '1') throw refuse('505 HTTP Version Not Supported', 'this server speaks HTTP/1.1')
     if (target.length > target_bytes) throw refuse('414 URI Too Long', `a request-target has ${target_bytes} bytes at most`)
     return line + await this.fields(deadline, head_bytes - line.length)
@@ -597,7 +615,7 @@ class Connection {
     for (let line = ''; line !== '\r\n'; text += line) {
       line = await this.line(deadline, room - text.length)
       this.check_end(line, room - text.length, '431 Request Header Fields Too Large')
-      if (line !== '\r\n' && !FIELD_LINE.test(line)) throw bad('a field line is a token, a colon and a value without control characters (RFC 9112, 5)')
+      if (line !== '\r\n' && !FIELD_LINE.test(line)) throw bad_request('a field line is a token, a colon and a value without control characters (RFC 9112, 5)')
     }
     return text
   }
@@ -609,8 +627,7 @@ class Connection {
   private async line(deadline: number, room: number, may_be_text = false): Promise<string> {
     let fresh = this.text, end
     while ((end = fresh.search(/\n|\r[^\n]/)) < 0 && this.text.length <= room) {
-      may_be_text &&= !MEANT_AS_HTTP.test(this.text)
-      const pause = may_be_text && !METHOD_SO_FAR.test(this.text) ? setTimeout(() => this.late(), PAUSE) : undefined
+      const pause = may_be_text ? setTimeout(() => this.wake && this.is_text() && this.late(), PAUSE) : undefined
       const piece = (await this.more(deadline)).toString('latin1')
       clearTimeout(pause)
       if (!piece) break
@@ -622,15 +639,19 @@ class Connection {
     return this.take(Math.min(length, room + 1))
   }
 
+  private is_text(): boolean {
+    return !MEANT_AS_HTTP.test(this.text) && !METHOD_SO_FAR.test(this.text)
+  }
+
   private check_end(line: string, room: number, too_long: string): void {
     if (line.length > room) throw refuse(too_long, `there is room for ${room} bytes`)
     if (line.endsWith('\r\n')) return
-    if (/[\r\n]$/.test(line)) throw bad('a line ends with CR LF, and neither stands alone (RFC 9112, 2.2)')
+    if (/[\r\n]$/.test(line)) throw bad_request('a line ends with CR LF, and neither stands alone (RFC 9112, 2.2)')
     throw this.cut_off()
   }
 
   private cut_off(): Content {
-    return this.ended ? bad('the request was cut off') : refuse('408 Request Timeout', 'the request did not arrive in time')
+    return this.ended ? bad_request('the request was cut off') : refuse('408 Request Timeout', 'the request did not arrive in time')
   }
 
   private take(length: number): string {
@@ -640,7 +661,7 @@ class Connection {
   }
 
   /** Takes that many bytes, waiting for them. */
-  private async take_bytes(length: number, deadline: number): Promise<Buffer> {
+  private async take_bytes(length: number, deadline: number): Promise<Buffer<ArrayBuffer>> {
     const arrived = Buffer.from(this.take(length), 'latin1')
     if (arrived.length === length) return arrived
     const pieces: Buffer[] = [arrived]
@@ -655,27 +676,32 @@ class Connection {
   }
 
   /** Takes a chunked body (RFC 9112, 7.1). */
-  private async chunks(deadline: number): Promise<Buffer> {
-    const { head_bytes, body_bytes } = this.all.limits, pieces: string[] = []
-    let room = body_bytes, room_beside = head_bytes
+  private async chunks(deadline: number): Promise<Buffer<ArrayBuffer>> {
+    const { head_bytes, body_bytes } = this.connections.limits, pieces: string[] = []
+    let room = body_bytes, room_for_extensions = head_bytes
     for (;;) {
-      const line = await this.line(deadline, room_beside)
-      this.check_end(line, room_beside, '431 Request Header Fields Too Large')
+      const line = await this.line(deadline, room_for_extensions)
+      this.check_end(line, room_for_extensions, '431 Request Header Fields Too Large')
       const [, size = ''] = CHUNK_LINE.exec(line) ?? []
       const length = parseInt(size, 16)
-      if (!Number.isSafeInteger(length)) throw bad('a chunk begins with its size in hexadecimal digits (RFC 9112, 7.1)')
+      if (!Number.isSafeInteger(length)) throw bad_request('a chunk begins with its size in hexadecimal digits (RFC 9112, 7.1)')
       if (length > room) throw refuse('413 Content Too Large', `a body has ${body_bytes} bytes at most`)
       // its extensions, and zeros that it does not need
-      room_beside -= line.length - 2 - length.toString(16).length
+      room_for_extensions -= line.length - 2 - length.toString(16).length
       if (length === 0) break
-      const chunk = (await this.take_bytes(length + 2, deadline)).toString('latin1')
-      if (!chunk.endsWith('\r\n')) throw bad('a chunk ends with CR LF (RFC 9112, 7.1)')
-      // a Buffer for each would be many times the size of a small chunk
+      while (this.text.length < length + 2) {
+        const piece = await this.more(deadline)
+        if (!piece.length) throw this.cut_off()
+        this.text += piece.toString('latin1')
+      }
+      const chunk = this.take(length + 2)
+      if (!chunk.endsWith('\r\n')) throw bad_request('a chunk ends with CR LF (RFC 9112, 7.1)')
+      // as text: a Buffer for each would be many times the size of a small chunk
       pieces.push(chunk.slice(0, -2))
       room -= length
     }
     // trailer fields are read and dropped (RFC 9110, 6.5.1)
-    await this.fields(deadline, room_beside)
+    await this.fields(deadline, room_for_extensions)
     return Buffer.from(pieces.join(''), 'latin1')
   }
 }
@@ -689,7 +715,7 @@ function src_of(method: string, target: string): string {
     const [, host = '', path = ''] = ABSOLUTE_FORM.exec(target) ?? []
     if (is_host(host)) return path.startsWith('/') ? path : '/' + path
   }
-  throw bad('a request-target is a path or an http address, `*` for OPTIONS, host:port for CONNECT (RFC 9112, 3.2)')
+  throw bad_request('a request-target is a path or an http address, `*` for OPTIONS, host:port for CONNECT (RFC 9112, 3.2)')
 }
 
 function in_any_case(text: string): string {
@@ -718,13 +744,13 @@ function framing_of(head: string, is_1_0: boolean): { length: number, chunked: b
         unmet ||= !/^(?:100-continue)?[\t ]*$/i.test(value)
     }
   }
-  if (host === undefined ? !is_1_0 : !is_host(host)) throw bad('HTTP/1.1 wants a Host: a name or an address, with or without a port (RFC 9112, 3.2)')
-  if (length !== undefined && !(/^\d+[\t ]*$/.test(length) && Number.isSafeInteger(Number(length)))) throw bad('Content-Length is a number (RFC 9110, 8.6)')
+  if (host === undefined ? !is_1_0 : !is_host(host)) throw bad_request('HTTP/1.1 wants a Host: a name or an address, with or without a port (RFC 9112, 3.2)')
+  if (length !== undefined && !(/^\d+[\t ]*$/.test(length) && Number.isSafeInteger(Number(length)))) throw bad_request('Content-Length is a number (RFC 9110, 8.6)')
   if (codings !== undefined) {
     // who reads the one and who reads the other would see different requests
-    if (length !== undefined || is_1_0) throw bad('Transfer-Encoding goes with neither Content-Length nor HTTP/1.0 (RFC 9112, 6.1)')
+    if (length !== undefined || is_1_0) throw bad_request('Transfer-Encoding goes with neither Content-Length nor HTTP/1.0 (RFC 9112, 6.1)')
     const names = codings.toLowerCase().split(',').map(name => name.split(';', 1)[0]?.trim())
-    if (!CODINGS.test(codings) || names.indexOf('chunked') !== names.length - 1 || !/(?:^|,)[\t ]*chunked[\t ]*$/i.test(codings)) throw bad('the last transfer coding is chunked, and no other is (RFC 9112, 6.1)')
+    if (!CODINGS.test(codings) || names.indexOf('chunked') !== names.length - 1 || !/(?:^|,)[\t ]*chunked[\t ]*$/i.test(codings)) throw bad_request('the last transfer coding is chunked, and no other is (RFC 9112, 6.1)')
     if (names.length > 1) throw refuse('501 Not Implemented', 'chunked is the one transfer coding that this server undoes')
   }
   if (unmet) throw refuse('417 Expectation Failed', '100-continue is the one expectation')
@@ -732,11 +758,11 @@ function framing_of(head: string, is_1_0: boolean): { length: number, chunked: b
 }
 
 function once(before: string | undefined, name: string, value: string): string {
-  if (before !== undefined) throw bad(`${name} stands there twice`)
+  if (before !== undefined) throw bad_request(`${name} stands there twice`)
   return value
 }
 
-function bad(why: string): Content {
+function bad_request(why: string): Content {
   return refuse('400 Bad Request', why)
 }
 
@@ -811,7 +837,10 @@ function escaped(text: string): string {
   return text.trimEnd().replaceAll('\r\n', '\n').replace(/[\0-\t\v-\x1f\x7f-\x9f\\]/g, escape).replaceAll('\n', '\n  ')
 }
 
-const HELP = `Usage: server.ts [port] [--host address] [--quiet]
+/** The program that runs, under the name that its user knows: server.ts, or wow-server where it is installed. */
+const program = process.argv[1] ?? ''
+
+const HELP = `Usage: ${basename(program)} [port] [--host address] [--quiet]
 
   port      the port to listen on; ${PORT} if not given, 0 for any that is free
   --host    the address to listen on; every address of this computer if not given
@@ -826,7 +855,7 @@ function fail(why: string): never {
 
 /** What went wrong with listening, and what to do. */
 function why_not(error: NodeJS.ErrnoException, port: number, host: string): string {
-  if (error.code === 'EADDRINUSE') return `port ${port} is in use: end the program that has it, or give another port (server.ts ${port + 1})`
+  if (error.code === 'EADDRINUSE') return `port ${port} is in use: end the program that has it, or give another port (${basename(program)} ${port + 1})`
   if (error.code === 'EACCES') return `port ${port} is not for every user: give one from 1024 on`
   if (error.code === 'ENOTFOUND' || error.code === 'EADDRNOTAVAIL') return `${host} is no address of this computer: leave --host out for every one it has`
   return error.message
@@ -843,14 +872,16 @@ function arguments_of(args: string[]): { port: number, host: string, quiet: bool
     if (others.length) fail(`one port is enough: what is ${others.join(' ')}? see --help`)
     return { port: Number(port ?? PORT), host, quiet, help }
   } catch (error) {
-    return fail(`${error instanceof Error ? error.message : error}; see --help`)
+    return fail(`${error instanceof Error ? error.message.split('. ', 1)[0] : error}; see --help`)
   }
 }
 
 function main(): void {
   const { port, host, quiet, help } = arguments_of(process.argv.slice(2))
   if (help) return console.log(HELP)
-  const colours = process.stdout.isTTY && process.stdout.hasColors()
+  // Deno's hasColors asks the user for leave to read the environment
+  const { Deno } = globalThis as { Deno?: { noColor: boolean } }
+  const colours = process.stdout.isTTY && (Deno ? !Deno.noColor : process.stdout.hasColors())
   const paint = (colour: 'cyan' | 'green', text: string): string => colours ? styleText(colour, text) : text
   const stop = new AbortController()
   const s = serve({ host, port, signal: stop.signal, log: quiet ? undefined : (what, value) => console.log(paint('cyan', what), value) })
@@ -871,5 +902,4 @@ function main(): void {
 }
 
 // run, not imported (Node 20 has no import.meta.main, and npm's commands are links)
-const program = process.argv[1] ?? ''
 if (import.meta.main ?? (existsSync(program) && realpathSync(program) === fileURLToPath(import.meta.url))) main()

@@ -30,7 +30,7 @@ type Scenario = { title: string, contenders: string[], work: Work, columns?: str
 const BARE_LOOP = String.raw`
 import { createServer } from 'node:net'
 const { PORT, ANSWER, CLOSING } = process.env
-createServer({ noDelay: true }, socket => {
+createServer(socket => {
   socket.on('error', () => {})
   socket.on('data', data => {
     const text = data.latin1Slice()
