@@ -514,6 +514,8 @@ class Connection {
 
   private async send_bytes(body: Uint8Array): Promise<void> {
     this.large_body = undefined
+    // the end of one slice is not to wait until the one before is acknowledged (RFC 1122, 4.2.3.4)
+    this.socket.setNoDelay(true)
     for (let at = 0; at < body.length && this.socket.writable; at += SLICE) {
       this.socket.cork()
       this.flush()
@@ -879,9 +881,8 @@ function arguments_of(args: string[]): { port: number, host: string, quiet: bool
 function main(): void {
   const { port, host, quiet, help } = arguments_of(process.argv.slice(2))
   if (help) return console.log(HELP)
-  // Deno's hasColors asks the user for leave to read the environment
-  const { Deno } = globalThis as { Deno?: { noColor: boolean } }
-  const colours = process.stdout.isTTY && (Deno ? !Deno.noColor : process.stdout.hasColors())
+  // under Deno, to ask for colours is to ask the user for leave to read the environment
+  const colours = !('Deno' in globalThis) && process.stdout.isTTY && process.stdout.hasColors()
   const paint = (colour: 'cyan' | 'green', text: string): string => colours ? styleText(colour, text) : text
   const stop = new AbortController()
   const s = serve({ host, port, signal: stop.signal, log: quiet ? undefined : (what, value) => console.log(paint('cyan', what), value) })
