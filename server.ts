@@ -345,7 +345,7 @@ class Connections extends Map<Socket, Connection> {
   }
 }
 
-/** What the events of a socket do to its connection. */
+/** What the events of any socket do to its connection. */
 function listeners_of(connections: Connections) {
   return {
     data(this: Socket, data: Buffer): void { connections.get(this)?.arrived(data) },
@@ -434,6 +434,7 @@ class Connection {
     this.text = this.unsent = ''
   }
 
+  /** Writes the answers that are ready. */
   flush(): void {
     if (this.unsent) this.socket.write(this.unsent, 'latin1')
     this.unsent = ''
@@ -446,6 +447,7 @@ class Connection {
     else this.socket.destroy()
   }
 
+  /** The client has sent a piece: whoever waits for it goes on. */
   arrived(piece: Buffer): void {
     const { wake } = this
     this.wake = undefined
@@ -469,12 +471,14 @@ class Connection {
     }
   }
 
+  /** The client has sent all. */
   no_more(): void {
     this.ended = true
     if (this.wake) this.arrived(NOTHING)
     else if (this.is_idle) this.done()
   }
 
+  /** The connection is closed. */
   gone(): void {
     this.no_more()
     this.drained?.()
@@ -641,6 +645,7 @@ class Connection {
     return this.take(Math.min(length, room + 1))
   }
 
+  /** What has arrived of a first line is not HTTP, nor the beginning of it. */
   private is_text(): boolean {
     return !MEANT_AS_HTTP.test(this.text) && !METHOD_SO_FAR.test(this.text)
   }
@@ -720,10 +725,12 @@ function src_of(method: string, target: string): string {
   throw bad_request('a request-target is a path or an http address, `*` for OPTIONS, host:port for CONNECT (RFC 9112, 3.2)')
 }
 
+/** A pattern for names whose case does not count. */
 function in_any_case(text: string): string {
   return text.replace(/[a-z]/g, letter => `[${letter}${letter.toUpperCase()}]`)
 }
 
+/** RFC 9110, 7.2, without the comma, which would be a list. */
 function is_host(text: string): boolean {
   const match = HOST_VALUE.exec(text)
   return match !== null && (match[1] === undefined || isIPv6(match[1]))
@@ -759,6 +766,7 @@ function framing_of(head: string, is_1_0: boolean): { length: number, chunked: b
   return { length: Number(length ?? 0), chunked: codings !== undefined, expects_100, close }
 }
 
+/** The value of a field that must not stand there twice. */
 function once(before: string | undefined, name: string, value: string): string {
   if (before !== undefined) throw bad_request(`${name} stands there twice`)
   return value
