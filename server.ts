@@ -749,8 +749,8 @@ function framing_of(head: string, is_1_0: boolean): { length: number, chunked: b
       case 'content-type': type = once(type, name, value); break
       case 'connection': close ||= /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(value); break
       case 'expect':
-        expects_100 = !is_1_0
-        unmet ||= !/^(?:100-continue)?[\t ]*$/i.test(value)
+        if (/^100-continue[\t ]*$/i.test(value)) expects_100 = !is_1_0
+        else unmet ||= /[^\t ]/.test(value)
     }
   }
   if (host === undefined ? !is_1_0 : !is_host(host)) throw bad_request('HTTP/1.1 wants a Host: a name or an address, with or without a port (RFC 9112, 3.2)')

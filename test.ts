@@ -84,12 +84,9 @@ async function start(t: TestContext, program = process.execPath, args = [...TSX,
   return { child, port: Number(/:(\d+)\/\n/.exec(printed)?.[1]), printed: () => printed, complained: () => complained }
 }
 
-/** Waits until something is so; fails when it never is. */
-async function until(so: () => boolean, what: string): Promise<void> {
-  for (let tries = 0; !so(); tries++) {
-    if (tries === 500) assert.fail(`never: ${what}`)
-    await new Promise(resolve => setTimeout(resolve, 10))
-  }
+/** Waits until something is so, but not for ever. */
+async function until(what: string, is_so: () => boolean | Promise<boolean>, seconds = 5): Promise<void> {
+  for (const end = Date.now() + seconds * 1000; !await is_so(); await pause(10)) assert.ok(Date.now() < end, `in vain waited until ${what}`)
 }
 
 function body_of(reply: Uint8Array): Buffer {
@@ -137,7 +134,7 @@ describe('server.ts, the program', () => {
     assert.equal(printed(), `Open http://127.0.0.1:${port}/\n`)
     assert.equal(String(await send(`127.0.0.1:${port}`, 'can you hear me?\n')), 'Yes')
     await send(`127.0.0.1:${port}`, GET('/page'))
-    await until(() => printed().includes('Connection: close'), 'the request is printed')
+    await until('the request is printed', () => printed().includes('Connection: close'))
     const [, yes = '', page = ''] = printed().split(/^Connected by /m)
     assert.match(yes, /^\[ '127\.0\.0\.1', \d+ \]\nRequest is: can you hear me\?\n$/)
     assert.match(page, /^\[ '127\.0\.0\.1', \d+ \]\nRequest is: GET \/page HTTP\/1\.1\n {2}Host: 127\.0\.0\.1\n {2}Connection: close\n$/)
@@ -842,11 +839,6 @@ describe('hard to knock over', () => {
     }
   }
 
-  /** Waits until it is so; what should come soon has 5 s. */
-  async function until(what: string, is_so: () => boolean | Promise<boolean>): Promise<void> {
-    for (const end = Date.now() + 5000; !(await is_so()); await pause(10)) assert.ok(Date.now() < end, `in vain waited for: ${what}`)
-  }
-
   async function ask(port: number, text = GET_AND_CLOSE): Promise<string> {
     return new Peer(port, text).closed()
   }
@@ -1268,7 +1260,7 @@ const how = {
 const s = serve({ port: 0, host: '127.0.0.1', answer: async_or_not })
 function async_or_not({ src }) {
   const [, way, name] = src.split('/')
-  if (way === 'work') return new Promise(resolve => setTimeout(resolve, 100, http\`HTTP/1.1 200 OK\\n\\n\${'x'.repeat(1e6)}\`))
+  if (way === 'slow') return new Promise(resolve => setTimeout(resolve, 100, http\`HTTP/1.1 200 OK\\n\\n\${'x'.repeat(1e6)}\`))
   return how[way]?.(name)
 }
 s.on('listening', () => {
@@ -1292,13 +1284,13 @@ s.on('listening', () => {
     it('the client that goes away while answer works is no error', async t => {
       const { port, err, look } = await run(t, { source: failing })
       for (const way of ['reset', 'gone']) for (let i = 0; i < 10; i++) {
-        const peer = new Peer(port, 'GET /work/well HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(2))
+        const peer = new Peer(port, 'GET /slow/well HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(2))
         await pause(20)
         if (way === 'reset') peer.socket.resetAndDestroy()
         else peer.socket.destroy()
       }
       await until('no connection left', async () => (await look()).connections === 0)
-      assert.ok((await ask(port, `GET /work/well HTTP/1.1\r\nHost: a\r\n\r\n${GET_AND_CLOSE}`)).includes('x'.repeat(1e6) + 'HTTP/1.1 200 '))
+      assert.ok((await ask(port, `GET /slow/well HTTP/1.1\r\nHost: a\r\n\r\n${GET_AND_CLOSE}`)).includes('x'.repeat(1e6) + 'HTTP/1.1 200 '))
       assert.equal(err(), '')
     })
   })
@@ -1544,11 +1536,6 @@ describe("the README's chapters", () => {
     return open
   }
 
-  /** Waits until something holds, 15 s at most. */
-  async function until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-    for (const end = Date.now() + 15_000; !await holds(); await pause(20)) assert.ok(Date.now() < end, `waited in vain until ${what}`)
-  }
-
   /** Copies and runs, as the README says. */
   async function start(t: TestContext, name: string, command = [process.execPath, tsx]): Promise<Program> {
     started.add(name)
@@ -1558,7 +1545,7 @@ describe("the README's chapters", () => {
     await until(`${name} listens: ${errors()}`, () => {
       assert.equal(child.exitCode, null, errors())
       return accepts(port)
-    })
+    }, 15)
     return { child, port, errors }
   }
 
@@ -1660,7 +1647,7 @@ describe("the README's chapters", () => {
     const { child, port, errors } = await start(t, 'cluster.ts')
     const process_of = async (agent?: Agent): Promise<number> => Number((await got(port, '/process', agent ? { agent } : {})).body)
     const pids = new Set<number>()
-    await until('every core has a worker', async () => pids.add(await process_of()).size === availableParallelism())
+    await until('every core has a worker', async () => pids.add(await process_of()).size === availableParallelism(), 15)
 
     const clients = await Promise.all(Array.from({ length: 40 }, async () => {
       const agent = new Agent({ keepAlive: true, maxSockets: 1 })
@@ -1682,12 +1669,12 @@ describe("the README's chapters", () => {
     await pause(300)
     process.kill(victim, 'SIGKILL')
     killed = true
-    await until('all are answered after the death', () => clients.every(({ answers }) => answers > 0))
+    await until('all are answered after the death', () => clients.every(({ answers }) => answers > 0), 15)
     over = true
     await Promise.all(load)
     for (const { pid, failures } of clients) assert.ok(failures <= (pid === victim ? 1 : 0), `${failures} failures with ${pid === victim ? 'the dead' : 'a living'} worker`)
     pids.delete(victim)
-    await until('the dead worker is replaced', async () => pids.add(await process_of()).size === availableParallelism())
+    await until('the dead worker is replaced', async () => pids.add(await process_of()).size === availableParallelism(), 15)
 
     const [node = '', ...args] = [process.execPath, tsx, 'cluster.ts', String(port)]
     const second = launch(node, args)
@@ -1704,14 +1691,14 @@ describe("the README's chapters", () => {
     }))
     await pause(200)
     child.kill('SIGTERM')
-    await until('nobody is let in any more', async () => !await accepts(port))
+    await until('nobody is let in any more', async () => !await accepts(port), 15)
     for (const socket of halves) {
       let text = ''
       socket.write('cd')
       for await (const piece of socket) text += piece
       assert.match(text, /^HTTP\/1\.1 405 [^]*\r\nConnection: close\r\n/)
     }
-    await until('the program has ended', () => child.exitCode !== null)
+    await until('the program has ended', () => child.exitCode !== null, 15)
     assert.equal(child.exitCode, 0, errors())
     for (const pid of pids) assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
   })
@@ -1880,7 +1867,7 @@ serve({ port: Number(process.argv[2]), answer: from_fetch(async request => {
 events {} http { access_log off; ${temporary.join(' ')}\n${upstream.replace('listen 8000', `listen ${port}`)} }`)
     const { child, errors } = launch('nginx', ['-c', file])
     t.after(() => kill(child))
-    await until(`nginx listens: ${errors()}`, () => accepts(port))
+    await until(`nginx listens: ${errors()}`, () => accepts(port), 15)
     return port
   }
 
@@ -1893,7 +1880,7 @@ events {} http { access_log off; ${temporary.join(' ')}\n${upstream.replace('lis
       return /^You are 127\.0\.0\.1, this is process (\d+)\n$/.exec(body)?.[1] ?? assert.fail(body)
     }
     const pids = new Set<string>()
-    await until('both have answered', async () => pids.add(await process_of()).size === 2)
+    await until('both have answered', async () => pids.add(await process_of()).size === 2, 15)
 
     let over = false, answers = 0
     const load = Array.from({ length: 16 }, async () => {
