@@ -1,7 +1,9 @@
 #!/usr/bin/env node
 /**
  * The web server of Vamei's article "Python 网络 01 原始 Python 服务器", on nothing but the socket.
- * Part 1 is the article, in its order; part 2 is what TCP and HTTP ask besides.
+ * Part 1 is the article's program, line for line. Part 2 is what TCP and HTTP ask for besides, in rooms: each calls
+ * only those below it, except that all of them write responses with `http`, and the command line calls `serve`.
+ * Names in snake_case are the article's way of writing, names in camelCase are Node's.
  *
  *     npx tsx server.ts                            run it, then open http://127.0.0.1:8000/
  *     import { serve, http } from 'wow-server'     or use it as a module
@@ -10,25 +12,34 @@
  */
 import { isUtf8 } from 'node:buffer'
 import { closeSync, existsSync, openSync, readFileSync, realpathSync } from 'node:fs'
-import { createServer, isIPv6, type AddressInfo, type Server, type Socket } from 'node:net'
+import { isIPv6, Server, type AddressInfo, type Socket } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { basename } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { inspect, parseArgs, styleText } from 'node:util'
 
 // ───────────────────────────── Part 1: the article ─────────────────────────────
 
-// Address
-/** The address to listen on; '' is every address of this computer. */
-export const HOST = ''
-/** The port to listen on. */
-export const PORT = 8000
+/**
+ * Starts the web server of the article's section 3, which also answers the messages of section 2.
+ * @param given where to listen, your `answer`, a `log`, a `signal` that stops it, and limits; see `Options`
+ * @returns node:net's `Server`, about to listen: 'listening' and 'error' (port in use …) are its events
+ * @throws TypeError or RangeError if a limit or the port is not valid, Error if test.jpg is missing
+ * @example
+ * const hello = http`HTTP/1.1 200 OK\nContent-Type: text/plain\n\nHello!\n`
+ * serve({ port: 8080, answer: ({ src }) => src === '/hello' ? hello : undefined })
+ */
+export function serve(given: Options = {}): Server {
+  const options = checked(given), { answer, log } = options
 
-/** The answer to a message that is not HTTP (the article's section 2). */
-export const reply = 'Yes'
+  // Address
+  const HOST = options.host ?? ''
+  const PORT = options.port ?? 8000
 
-// Prepare HTTP response
-/** The article's page. */
-export const text_content = http`HTTP/1.1 200 OK
+  const reply = 'Yes'
+
+  // Prepare HTTP response
+  const text_content = http`HTTP/1.1 200 OK
 Content-Type: text/html
 
 <head>
@@ -40,85 +51,92 @@ Content-Type: text/html
 </html>
 `
 
-// Read picture, put into HTTP format
-const f = openSync(new URL('test.jpg', import.meta.url), 'r')
-/** The article's picture. */
-export const pic_content = http`HTTP/1.1 200 OK
+  // Read picture, put into HTTP format
+  const f = open('test.jpg', 'r')
+  const pic_content = http`HTTP/1.1 200 OK
 Content-Type: image/jpeg
 
 ${readFileSync(f)}`
-closeSync(f)
+  closeSync(f)
 
-/**
- * Starts the server of the article's section 3. Each connection is served on its own, so none waits for another.
- * @returns the `net.Server`, about to listen: 'listening' and 'error' (port in use …) are its events
- * @throws TypeError or RangeError for a limit or port that is not valid
- */
-export function serve(options: Options = {}): Server {
-  const { host = HOST, port = PORT, log } = options
   // Configure socket
-  const s = createServer({ allowHalfOpen: true })
-  const connections = new Connections(s, options)
+  const s = new Listener(options)
   // 511: maximum number of connections waiting
-  s.listen({ host: host || undefined, port, backlog: 511 })
+  s.listen({ host: HOST || undefined, port: PORT, backlog: 511 })
 
-  // infinite loop, server forever
-  s.on('connection', socket => {
-    const conn = connections.accept(socket), addr = conn.addr
-    // receive message: called for each request, for one connection brings many; content is the user's own, if any
-    conn.recv((request, content) => {
-      const method = request.method
-      const src    = request.src
+  forever()
+  return s
 
-      // not HTTP
-      if (!method) content = reply
+  async function forever(): Promise<never> {
+    // infinite loop, server forever
+    while (true) {
+      // the next connection on which a whole request waits, so no client keeps another waiting
+      const [conn, addr] = await s.accept()
+      const request = conn.recv()
+      const method  = request.split(' ', 2)[0]
+      const src     = request.split(' ', 2)[1]
+      let content
+
+      // not HTTP: section 2
+      if (!conn.request) content = reply
       // deal with GET method (HEAD is a GET whose answer has no body)
-      else if (!content && (method === 'GET' || method === 'HEAD')) {
+      else if (method === 'GET' || method === 'HEAD') {
         // URL
         if (src === '/test.jpg') content = pic_content
         else content = text_content
       }
+      else content = other_method(method)
 
-      log?.('Connected by', addr)
-      log?.('Request is:', printable(request.text))
-      // send message
-      conn.sendall(content ?? other_method(method))
-    }, () => {
-      // close connection
+      log('Connected by', addr)
+      log('Request is:', request)
+      // the user's own answer comes first
+      conn.sendall(ask(answer, conn.request, content))
+      // close connection, unless it is to bring another request
       conn.close()
-    })
-  })
-  return s
+    }
+  }
 }
 
-// ──────────────────── Part 2: what TCP and HTTP ask besides ────────────────────
+// ─────────────── Part 2: what TCP and HTTP ask for besides ───────────────
 
-/** The user's own contents, asked before the article's two; undefined leaves the request to those. */
-export type Answer = (request: Request) => Content | undefined | Promise<Content | undefined>
+// ── options and limits ──
+// What a user may set, and what it is checked for. There are no options for what a user can do in `answer`.
 
-/** What `serve` takes. */
+/** Your own contents: called for each request in HTTP; undefined leaves the request to the article's two contents. */
+export type Answer = (request: Request) => Content | undefined | PromiseLike<Content | undefined>
+
+/** Where to listen, and what to do besides the article's answers. */
 export type Options = {
-  /** the address to listen on; '' (the default) is every one */
-  host?: string | undefined
-  /** 8000 by default; 0 is any that is free */
-  port?: number | undefined
-  answer?: Answer | undefined
-  /** called twice a request, as console.log is, with text that is safe to print; silent by default */
-  log?: ((what: string, value: unknown) => void) | undefined
-  /** stops the server: takes no more, finishes what is in hand, closes what is idle */
-  signal?: AbortSignal | undefined
-  /** those that are to differ from LIMITS */
-  limits?: Partial<typeof LIMITS> | undefined
+  /** the address to listen on; '' (the default) is every address of this computer */
+  readonly host?: string | undefined
+  /** 8000 by default; 0 is any port that is free */
+  readonly port?: number | undefined
+  /**
+   * your own contents, before the article's two; if it fails, the answer is 500
+   * @example answer: ({ src }) => src === '/hello' ? http`HTTP/1.1 200 OK\n\nHello!\n` : undefined
+   */
+  readonly answer?: Answer | undefined
+  /** called as console.log is, with 'Connected by', 'Request is:' and 'Reply is:'; what it gets is safe to print */
+  readonly log?: ((what: string, value: unknown) => void) | undefined
+  /** stops the server: it takes no more connections, answers the requests in progress, closes idle connections */
+  readonly signal?: AbortSignal | undefined
+  /** the limits that are to differ from LIMITS */
+  readonly limits?: { readonly [name in keyof Limits]?: number | undefined } | undefined
 }
 
-/** The limits of one connection, in bytes and milliseconds. */
-export const LIMITS = {
-  /** a whole head, or the extensions and trailers of a chunked body; browsers send under 2 KiB, but cookies add up */
+/** Options as the server uses them: complete limits, and a log that can neither fail nor harm a terminal. */
+type Checked = Options & { readonly log: Log, readonly limits: Limits }
+type Log = (what: string, value: unknown) => void
+
+const defaults = {
+  /** a whole head; also the extensions and trailers of a chunked body. Browsers send 2 KiB, and cookies add up */
   head_bytes: 16_384,
   /** the request-target; 8,000 is the least that RFC 9112, 3 recommends */
   target_bytes: 8_000,
-  /** a body, for it is held in memory until it is whole */
+  /** one body, because it is held in memory until it is whole */
   body_bytes: 1_048_576,
+  /** all bodies that the server holds at a time, because many clients could fill the memory together */
+  all_bodies_bytes: 268_435_456,
   /** from connecting to the first byte: browsers connect ahead */
   silent_ms: 10_000,
   /** from the first byte of a head to its last */
@@ -127,702 +145,1138 @@ export const LIMITS = {
   body_ms: 30_000,
   /** from an answer to the next request: a page asks for its pictures within this */
   idle_ms: 5_000,
-  /** for a client to take the next 64 KiB of its answer */
-  write_ms: 30_000,
+  /** for which a client takes nothing of its answer: the system may report progress only every half minute */
+  write_ms: 120_000,
   /** of reading on after the last answer (RFC 9112, 9.6): longer than a round trip */
   linger_ms: 2_000,
   /** from the signal to the cutting off of what is left: service managers wait longer */
   stop_ms: 4_000,
 }
+type Limits = Readonly<typeof defaults>
 
-/** The most that a limit may be: V8's strings are not much longer (bytes), nor its timers (ms, six days). */
-const MOST = 500_000_000
-/** How often deadlines are looked at, in ms: one timer serves all connections, and no request needs its own. */
-const TICK = 250
-/** How long text without a line end is waited on, in ms, if it does not begin as a request: TCP may have cut it. */
-const PAUSE = 200
-/** How long a connection just used stays when the server stops, in ms: its next request may be on the way. */
-const GRACE = 500
-/** How much is written at a time, in bytes, so that progress can be seen. */
-const SLICE = 65_536
+/** The limits that hold if no others are given, in bytes and milliseconds. */
+export const LIMITS: Limits = Object.freeze(defaults)
+
+/** The most that a limit of bytes may be: what patterns and Buffers can take on every runtime. */
+const MAX_BYTES: Record<string, number> =
+  { head_bytes: 262_144, target_bytes: 262_144, body_bytes: 1_073_741_824, all_bodies_bytes: 1_099_511_627_776 }
+/** The most that a limit of milliseconds may be, a day: timers cannot take more than 24 days. */
+const MAX_MS = 86_400_000
+
+/** Checks the limits and completes them; makes the log safe. */
+function checked(options: Options): Checked {
+  const { log, limits = {} } = options, all: Record<string, number> = { ...LIMITS }
+  for (const [name, value] of Object.entries(limits)) {
+    if (value === undefined) continue
+    if (!Object.hasOwn(LIMITS, name))
+      throw new TypeError(`unknown limit ${name}; known limits: ${Object.keys(LIMITS).join(', ')}`)
+    if (typeof value !== 'number') throw new TypeError(`limits.${name} must be a number, got ${inspect(value)}`)
+    const most = MAX_BYTES[name] ?? MAX_MS
+    if (!Number.isInteger(value) || value < 1 || value > most)
+      throw new RangeError(`limits.${name} must be a whole number from 1 to ${most}, got ${value}`)
+    all[name] = value
+  }
+  return { ...options, log: log ? safe_log(log) : silent, limits: all as Limits }
+}
+
+/** The log of a server that was given none. */
+const silent: Log = () => {}
+
+/** Opens a file that stands beside this module, or beside the program where a bundler has made CommonJS of it. */
+function open(name: string, flags: string): number {
+  const beside = import.meta.url ?? pathToFileURL(process.argv[1] ?? '')
+  const path = fileURLToPath(new URL(name, beside))
+  try {
+    return openSync(path, flags)
+  } catch (cause) {
+    throw new Error(`${name} is missing: expected it at ${path}; copy it there from wow-server (dist/${name})`, { cause })
+  }
+}
+
+// ── http: a response as the text that it is on the wire ──
+// The tag `http` counts and checks, so that neither the writer nor a value that is set in can break the framing.
+// A body is whole: there is no streaming.
 
 /** A response as it goes out; made by `http` only, and never changed. */
 export type Content = {
   readonly status: number
   /** status line and field lines, without Date, Connection and the empty line */
   readonly head: string
-  /** a body up to 8 KiB is latin1 text, a character for each byte, to be one short write with its head */
+  /** up to 8 KiB a text with a character for each byte, to be one short write with its head */
   readonly body: string | Uint8Array
   /** it says `Connection: close` */
   readonly close: boolean
 }
 
-/** What may be set into a response: text, numbers and bytes; into its head also fields, on a line of their own. */
+/** What may be set into a response: text, numbers, bytes; into its head also name–value pairs, on their own line. */
 type Value = string | number | Uint8Array | Iterable<[name: string, value: string]>
 
+/** The longest body, in bytes, that is sent as one text with its head: a longer one costs less as bytes. */
+const MAX_TEXT_BODY_BYTES = 8192
+
 /**
- * Puts a response, written as the text that it is on the wire, into HTTP format (RFC 9112, 2.1): the head's line ends
- * become CRLF, Content-Length is counted, Date and Connection are the server's (only `Connection: close` may be asked for).
- * @throws TypeError for a head that is not HTTP's, a value that would add a line to it, a body with a status that has none
+ * Makes a response of the text that it is on the wire (RFC 9112, 2.1): the line ends of its head become CRLF and
+ * Content-Length is counted. Date and Connection are the server's; only `Connection: close` may be asked for.
+ * @throws TypeError for what is not a status line and field lines, for a value that would add a line to the head,
+ * and for a body with a status that has none; its stack begins at the caller
+ * @example
+ * http`HTTP/1.1 404 Not Found
+ * Content-Type: text/plain
+ *
+ * There is no ${path} here.
+ * `
  */
 export function http(strings: TemplateStringsArray, ...values: Value[]): Content {
   let written = '', in_head = true
-  const body: (string | Uint8Array)[] = []
+  const parts: (string | Uint8Array)[] = []
   strings.forEach((text, i) => {
     const empty_line = in_head ? /\n\r?\n/.exec(text) : null
     if (in_head) written += empty_line ? text.slice(0, empty_line.index) : text
     if (empty_line) in_head = false
-    if (!in_head) body.push(empty_line ? text.slice(empty_line.index + empty_line[0].length) : text)
-    if (i < values.length && in_head) written += head_value(values[i])
-    else if (i < values.length) body.push(body_value(values[i]))
+    if (!in_head) parts.push(empty_line ? text.slice(empty_line.index + empty_line[0].length) : text)
+    if (i < values.length && in_head) written += head_value(values[i], written)
+    else if (i < values.length) parts.push(body_value(values[i]))
   })
 
   // a value may have left its line empty
   const lines = `${written}\n`.replace(/(?:\r?\n)+/g, '\r\n')
-  const status = Number(/^HTTP\/1\.1 ([1-5]\d\d) [\t\x20-\x7e\x80-\xff]*\r\n(?:[!#$%&'*+\-.^_`|~\w]+:[\t\x20-\x7e\x80-\xff]*\r\n)*$/.exec(lines)?.[1])
-  if (!status) throw new TypeError(`not a status line and field lines: ${inspect(lines)}`)
-  const bytes = body.every(part => typeof part === 'string') ? Buffer.from(body.join('')) : Buffer.concat(body.map(part => Buffer.from(part)))
+  const status = Number(RESPONSE_HEAD.exec(lines)?.[1] ?? 0)
+  if (!status) throw type_error(wrong_response(lines))
+  const bytes = parts.every(part => typeof part === 'string') ? Buffer.from(parts.join(''))
+    : Buffer.concat(parts.map(part => Buffer.from(part)))
   // RFC 9110, 6.4.1
   const bodiless = status < 200 || status === 204 || status === 304
-  if ((bodiless || status === 205) && bytes.length) throw new TypeError(`${status} has no body`)
+  if ((bodiless || status === 205) && bytes.length)
+    throw type_error(`a response with status ${status} has no body, got one of ${bytes.length} bytes`)
 
   const head = lines.replace(/\n(?:content-length|transfer-encoding|connection|date):.*\r/gi, '')
-  return Object.freeze({
-    // the mark that is_content knows it by; no class exists yet when http first runs
-    __proto__: http.prototype,
-    status,
-    head: bodiless ? head : `${head}Content-Length: ${bytes.length}\r\n`,
-    body: bytes.length <= 8192 ? bytes.toString('latin1') : bytes,
-    close: /\nconnection:(?:.*,)?[\t ]*close[\t ]*[,\r]/i.test(lines),
-  })
+  return new Made(status, bodiless ? head : `${head}Content-Length: ${bytes.length}\r\n`,
+    bytes.length <= MAX_TEXT_BODY_BYTES ? bytes.toString('latin1') : bytes,
+    /\nconnection:(?:.*,)?[\t ]*close[\t ]*[,\r]/i.test(lines))
+}
+
+/** By its class the server knows what `http` made. */
+class Made implements Content {
+  readonly status: number
+  readonly head: string
+  readonly body: string | Uint8Array
+  readonly close: boolean
+
+  constructor(status: number, head: string, body: string | Uint8Array, close: boolean) {
+    this.status = status
+    this.head = head
+    this.body = body
+    this.close = close
+    Object.freeze(this)
+  }
+}
+
+// status-line = HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112, 4), then field lines (5)
+const VALUE         = '[\\t\\x20-\\x7e\\x80-\\xff]*'
+const TOKEN         = "[!#$%&'*+\\-.^_`|~\\w]+"
+const FIELD_LINE    = `${TOKEN}:${VALUE}\\r\\n`
+const RESPONSE_HEAD = new RegExp(`^HTTP/1\\.1 ([1-5]\\d\\d) ${VALUE}\\r\\n(?:${FIELD_LINE})*$`)
+const FIELD         = new RegExp(`^${TOKEN}:${VALUE}$`)
+
+/** Says what is wrong with the lines of a response's head. */
+function wrong_response(lines: string): string {
+  const [first = '', ...fields] = lines.split('\r\n').slice(0, -1)
+  if (!RESPONSE_HEAD.test(`${first}\r\n`)) {
+    const such = 'expected a status line such as HTTP/1.1 200 OK'
+    if (/^\s*$/.test(first)) return `${such} at the very beginning, got an empty line`
+    if (/^\s/.test(first)) return `${such} with nothing before it, got white space: ${inspect(first)}`
+    if (/^HTTP\/1\.1 \d{3}$/.test(first)) return `expected a space after the status code, got ${inspect(first)}`
+    return `${such}, got ${inspect(first)}`
+  }
+  const wrong = fields.find(field => !FIELD.test(field)) ?? ''
+  const [, name = ''] = /^([^:]*):/.exec(wrong) ?? []
+  if (/[^\0-\xff]/.test(wrong)) return `${not_latin1(name)}, got ${inspect(wrong)}`
+  return `expected a field line such as Content-Type: text/html, got ${inspect(wrong)}`
+}
+
+function not_latin1(name: string): string {
+  return `${name || 'a head'} must have characters of latin1 only (percent-encode the others)`
 }
 
 function body_value(value: unknown): string | Uint8Array {
   if (value instanceof Uint8Array) return value
   if (typeof value === 'string' || typeof value === 'number') return String(value)
-  throw new TypeError(`no text, number or bytes: ${inspect(value)}`)
+  throw type_error(`a body value must be text, a number or bytes, got ${inspect(value)}`)
 }
 
-function head_value(value: unknown): string {
+/** A value for the head; `written` is what stands before it, whose last line tells the field. */
+function head_value(value: unknown, written: string): string {
   if (typeof value === 'object' && value !== null && Symbol.iterator in value && !(value instanceof Uint8Array))
-    return Array.from(value as Iterable<[string, string]>, ([name, text]) => `${field_name(name)}: ${head_value(text)}`).join('\n')
-  // latin1 without control characters
-  if ((typeof value === 'string' || typeof value === 'number') && /^[\x20-\x7e\x80-\xff]*$/.test(String(value))) return String(value)
-  throw new TypeError(`no text for a head: ${inspect(value)}`)
+    return Array.from(value as Iterable<[string, string]>, ([name, text]) => field_line(name, text)).join('\n')
+  if (typeof value !== 'string' && typeof value !== 'number')
+    throw type_error(`a head value must be text or a number, got ${inspect(value)}`)
+  const text = String(value)
+  if (/^[\x20-\x7e\x80-\xff]*$/.test(text)) return text
+  const [name = ''] = written.slice(written.lastIndexOf('\n') + 1).split(':', 1)
+  if (/[^\0-\xff]/.test(text)) throw type_error(`${not_latin1(name)}, got ${inspect(text)}`)
+  throw type_error(`${name || 'a head'} must not have control characters, got ${inspect(text)}`)
 }
 
-function field_name(value: string): string {
-  if (!/^[^: ]+$/.test(value)) throw new TypeError(`no field name: ${inspect(value)}`)
-  return head_value(value)
+function field_line(name: string, value: string): string {
+  if (typeof name !== 'string' || !/^[^: ]+$/.test(name))
+    throw type_error(`expected a field name such as Content-Type, got ${inspect(name)}`)
+  return `${head_value(name, '')}: ${head_value(value, `${name}:`)}`
 }
 
-function is_content(value: unknown): value is Content {
-  return value instanceof http
+/** An error whose stack begins at the caller of `http`. */
+function type_error(message: string): TypeError {
+  const error = new TypeError(message)
+  Error.captureStackTrace(error, http)
+  return error
 }
 
-/** A request, whole; or a text that is not HTTP, whose method and src are ''. */
-class Request {
-  /** the head as it came, with its empty line, a character for each byte (latin1) */
-  readonly text: string
-  /** as it came, for methods are case-sensitive */
-  readonly method: string
-  /** path and query, whichever form the request-target had (`*` for OPTIONS, `host:port` for CONNECT) */
-  readonly src: string
-  /** the client's */
-  readonly addr: readonly [address: string, port: number]
-  /** a chunked one put together */
-  readonly body: Uint8Array<ArrayBuffer>
-  #headers: Headers | undefined
+// ── listener: accept, one timer, stopping ──
+// It hands over connections on which a whole request waits, as FreeBSD's accept filter "httpready" does in the kernel.
+// It knows nothing of HTTP, and leaves it to the system to share connections among processes.
 
-  constructor(text: string, method: string, src: string, addr: readonly [string, number], body: Uint8Array<ArrayBuffer>) {
-    this.text = text
-    this.method = method
-    this.src = src
-    this.addr = addr
-    this.body = body
-  }
+/** How often deadlines are looked at: one timer serves all connections, and no request needs its own. */
+const TICK_MS = 250
+/** How long a connection that was just used stays when the server stops: its next request may be on the way. */
+const STOP_GRACE_MS = 500
+/** How long a server that stops lets in whom the system has accepted already, and how many idle turns end this. */
+const LAST_ACCEPTS_MS = 500
+const LAST_ACCEPTS_TURNS = 3
 
-  /** the fetch standard's, made when first asked for */
-  get headers(): Headers {
-    if (this.#headers) return this.#headers
-    this.#headers = new Headers(Array.from(this.text.matchAll(/\n([^: \n]+):([^\r\n]*)/g), ([, name = '', value = '']): [string, string] => [name, value]))
-    // an absolute-form's host is the one that counts (RFC 9112, 3.2.2)
-    const [, host] = /^\s*\S+ https?:\/\/([^/?\s]+)/i.exec(this.text) ?? []
-    if (host) this.#headers.set('host', host)
-    return this.#headers
-  }
-}
-
-export type { Request }
-
-// the grammar, in the names of RFC 9110 and RFC 9112
-const token         = "[!#$%&'*+\\-.^_`|~\\w]+"
-const quoted_string = '"(?:[\\t\\x20!#-\\[\\]-~\\x80-\\xff]|\\\\[\\t\\x20-~\\x80-\\xff])*"'
-const OWS           = '[\\t ]*'
-const uri_host      = "(?:(?:[\\w\\-.~!$&'()*+;=]|%[\\da-fA-F]{2})+|\\[([\\da-fA-F:.]+)\\]|\\[v[\\da-fA-F]+\\.[\\w\\-.~!$&'()*+,;=:]+\\])"
-const host_value    = `${uri_host}(?::\\d*)?`
-const request_line  = `(${token}) ([!"$-~]+) HTTP/(\\d)\\.(\\d)\\r\\n`
-const field_line    = `${token}:[\\t\\x20-\\x7e\\x80-\\xff]*\\r\\n`
-const transfer_parameter = `${OWS};${OWS}${token}${OWS}=${OWS}(?:${token}|${quoted_string})`
-const transfer_coding = `${token}(?:${transfer_parameter})*`
-const chunk_ext     = `${OWS};${OWS}${token}(?:${OWS}=${OWS}(?:${token}|${quoted_string}))?`
-const REQUEST_HEAD  = new RegExp(`^(?:\\r\\n)?${request_line}(?:${field_line})*\\r\\n$`)
-const plain_field   = `(?:[Cc]onnection: keep-alive\\r\\n|(?!${in_any_case('(?:host|connection|expect|content-length|content-type|transfer-encoding)')}:)${field_line})`
-/** What most requests are: a path, one Host that is a name, nothing else that FRAMING_FIELD names; told in one look. */
-const PLAIN_REQUEST = new RegExp(`^(?!CONNECT )(${token}) (/[!"$-~]*) HTTP/1\\.1\\r\\n${plain_field}*${in_any_case('host')}: ?[\\w\\-.]+(?::\\d*)?\\r\\n${plain_field}*\\r\\n`)
-const REQUEST_LINE  = new RegExp(`^${request_line}$`)
-const FIELD_LINE    = new RegExp(`^${field_line}$`)
-const CHUNK_LINE    = new RegExp(`^([\\da-fA-F]+)(?:${chunk_ext})*\\r\\n$`)
-const CODINGS       = new RegExp(`^${transfer_coding}(?:${OWS},${OWS}${transfer_coding})*${OWS}$`)
-const HOST_VALUE    = new RegExp(`^${host_value}${OWS}$`)
-const ABSOLUTE_FORM = /^https?:\/\/([^/?]*)(.*)$/i
-/** The fields that decide where a message ends and what becomes of the connection. */
-const FRAMING_FIELD = /\r\n(host|connection|content-length|transfer-encoding|expect|content-type):[\t ]*([^\r]*)/gi
-/** A first line that is meant as HTTP: it begins as a request line does, or names the protocol. */
-const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\n]*[\t ]HTTP\/)/
-/** A text that may still become one. */
-const METHOD_SO_FAR = /^\r?[A-Z]{0,32}$/
-
-const NOTHING = Buffer.alloc(0)
-const NOWHERE = ['', 0] as const
-const ignore = (): void => {}
-
-/** All connections of one server: what is due for them, and their end. */
-class Connections extends Map<Socket, Connection> {
-  readonly limits: typeof LIMITS
-  readonly server: Server
-  readonly answer: Answer | undefined
-  /** made once and not for each socket: memory counts where thousands are idle */
-  private readonly listeners = listeners_of(this)
-  /** somebody sees the clients' addresses */
+/** The article's socket that listens: node:net's server, with an accept that can be awaited. */
+class Listener extends Server implements Shared {
+  readonly limits: Limits
+  readonly log: Log
   readonly shows_addr: boolean
+  readonly keeps_bodies: boolean
+  readonly bodies = { bytes: 0 }
+  now = performance.now()
+  stopping = false
+  private readonly open_connections = new Map<Socket, Connection>()
+  private readonly socket_listeners = listeners_of(this.open_connections)
+  /** connections on which a whole request waits */
+  private readonly ready: Connection[] = []
+  /** who came after the server was told to stop: not read from until nobody else comes */
+  private readonly held: Socket[] = []
+  private resolve_accept: ((accepted: Accepted) => void) | undefined
 
-  constructor(server: Server, { answer, log, signal, limits }: Options) {
-    super()
-    this.server = server
-    this.answer = answer
-    this.shows_addr = answer !== undefined || log !== undefined
-    this.limits = { ...LIMITS, ...limits }
-    for (const [name, value] of Object.entries(this.limits)) {
-      if (!Object.hasOwn(LIMITS, name)) throw new TypeError(`there is no limit ${name}, but ${Object.keys(LIMITS).join(', ')}`)
-      if (typeof value !== 'number') throw new TypeError(`limits.${name} is a number, not ${inspect(value)}`)
-      if (!Number.isInteger(value) || value < 1 || value > MOST) throw new RangeError(`limits.${name} is a whole number from 1 to ${MOST}, not ${value}`)
+  constructor({ limits, log, answer, signal }: Checked) {
+    super({ allowHalfOpen: true })
+    this.limits = limits
+    this.log = log
+    this.shows_addr = answer !== undefined || log !== silent
+    this.keeps_bodies = answer !== undefined
+    this.on('connection', socket => this.connect(socket))
+    // one accept that fails (no file descriptor is free) does not end the server; not to listen at all is the user's
+    this.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.syscall !== 'accept' && this.listenerCount('error') === 1) throw error
+    })
+    this.on('listening', () => this.start_clock(signal))
+  }
+
+  /** The next connection on which a whole request waits, and the client's address. */
+  accept(): Promise<Accepted> | Accepted {
+    for (let conn; (conn = this.ready.shift()); ) if (!conn.is_gone) return [conn, conn.addr]
+    return new Promise(resolve => { this.resolve_accept = resolve })
+  }
+
+  hand_over(conn: Connection): void {
+    const { resolve_accept } = this
+    this.resolve_accept = undefined
+    if (resolve_accept) resolve_accept([conn, conn.addr])
+    else this.ready.push(conn)
+  }
+
+  private connect(socket: Socket): void {
+    if (this.stopping && this.listening) this.held.push(socket.pause())
+    this.open_connections.set(socket, new Connection(socket, this))
+    const { on_data, on_end, on_error, on_close, on_drain } = this.socket_listeners
+    socket.on('data', on_data).on('end', on_end).on('error', on_error).on('close', on_close).on('drain', on_drain)
+  }
+
+  private start_clock(signal: AbortSignal | undefined): void {
+    const tick = (): void => {
+      this.now = performance.now()
+      // after what has arrived is read: a process that was held up must not punish its clients for it
+      setImmediate(() => { for (const conn of this.open_connections.values()) conn.check_deadline() })
     }
-    server.on('listening', () => {
-      const timer = setInterval(() => this.look_at_deadlines(), TICK).unref()
-      const stop = (): void => this.stop()
-      server.once('close', () => {
-        clearInterval(timer)
-        signal?.removeEventListener('abort', stop)
-      })
-      if (signal?.aborted) stop()
-      signal?.addEventListener('abort', stop)
+    const timer = setInterval(tick, TICK_MS).unref()
+    const stop = (): void => this.stop()
+    this.once('close', () => {
+      clearInterval(timer)
+      signal?.removeEventListener('abort', stop)
     })
-    // one accept that fails (no file descriptor is free) does not end the server; not to listen at all is for the user to hear
-    server.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.syscall !== 'accept' && server.listenerCount('error') === 1) throw error
-    })
-  }
-
-  accept(socket: Socket): Connection {
-    const conn = new Connection(socket, this)
-    this.set(socket, conn)
-    // 'close' follows an error
-    socket.on('data', this.listeners.data).on('end', this.listeners.end).on('error', this.listeners.error).on('close', this.listeners.close)
-    return conn
-  }
-
-  private look_at_deadlines(): void {
-    const now = performance.now()
-    for (const conn of this.values()) if (now > conn.deadline) conn.late()
+    if (signal?.aborted) stop()
+    signal?.addEventListener('abort', stop)
   }
 
   private stop(): void {
-    this.server.close()
-    for (const conn of this.values()) conn.deadline = Math.min(conn.deadline, conn.idle_since + GRACE)
-    this.look_at_deadlines()
-    setTimeout(() => { for (const socket of this.keys()) socket.destroy() }, this.limits.stop_ms).unref()
+    this.stopping = true
+    this.now = performance.now()
+    setTimeout(() => { for (const socket of this.open_connections.keys()) socket.destroy() }, this.limits.stop_ms).unref()
+    for (const conn of this.open_connections.values()) conn.check_deadline()
+    this.close_after(LAST_ACCEPTS_TURNS, performance.now() + LAST_ACCEPTS_MS)
+  }
+
+  /** Closes after so many turns in which nobody came: closing resets connections that wait to be accepted. */
+  private close_after(turns: number, deadline: number): void {
+    const came = this.held.length
+    setImmediate(() => {
+      const turns_left = this.held.length > came ? LAST_ACCEPTS_TURNS : turns - 1
+      if (turns_left > 0 && performance.now() < deadline) return this.close_after(turns_left, deadline)
+      this.close()
+      for (const socket of this.held.splice(0)) socket.resume()
+    })
   }
 }
 
-/** What the events of any socket do to its connection. */
-function listeners_of(connections: Connections) {
+/** A connection on which a whole request waits, and the client's address. */
+type Accepted = [conn: Connection, addr: Address]
+type Address = readonly [address: string, port: number]
+
+/** What an event of any socket does to its connection: made once, because memory counts where thousands are idle. */
+function listeners_of(connections: Map<Socket, Connection>) {
   return {
-    data(this: Socket, data: Buffer): void { connections.get(this)?.arrived(data) },
-    end(this: Socket): void { connections.get(this)?.no_more() },
+    on_data(this: Socket, piece: Buffer): void { connections.get(this)?.on_data(piece) },
+    on_end(this: Socket): void { connections.get(this)?.on_end() },
+    on_drain(this: Socket): void { connections.get(this)?.on_drain() },
     // 'close' follows
-    error: ignore,
-    close(this: Socket): void {
-      connections.get(this)?.gone()
+    on_error(): void {},
+    on_close(this: Socket): void {
+      connections.get(this)?.on_close()
       connections.delete(this)
     },
   }
 }
 
-/** What is done with a request, and with the content that the user has for it. */
-type Respond = (request: Request, content: Content | string | undefined) => void
+// ── connection: the socket, and the state of one exchange after another ──
+// A connection is in one of a few states, each named as the limit that ends it:
+//
+//   silent_ms   nothing has come yet                    → a head, or closed
+//   idle_ms     answered, and open for the next request → a head, or closed
+//   head_ms     a head arrives                          → a body, answering, or 408
+//   body_ms     a body arrives                          → answering, or 408
+//   text_ms     a text that is not HTTP arrives         → answering
+//   answering   the loop or the user's answer works     → writing, when there is an answer
+//   write_ms    the client takes the answer             → idle, a head, lingering, or cut off
+//   linger_ms   all is said, the client may still send  → closed
+//
+// It knows no pattern: what to wait for next, the reader says. While an answer is due it reads at most one more piece.
 
-/** The article's conn: recv, sendall and close, around Node's socket. */
+type State = Exclude<Need, 'continue'> | 'answering' | 'write_ms' | 'linger_ms'
+
+/** What a listener's connections share. */
+type Shared = {
+  readonly limits: Limits
+  readonly log: Log
+  /** somebody sees the clients' addresses: to ask for one is a system call */
+  readonly shows_addr: boolean
+  /** somebody reads the bodies */
+  readonly keeps_bodies: boolean
+  /** what all bodies together hold */
+  readonly bodies: { bytes: number }
+  /** performance.now() of the last tick: good enough for a deadline, and free */
+  readonly now: number
+  readonly stopping: boolean
+  readonly listening: boolean
+  hand_over(conn: Connection): void
+}
+
+/** How long a text that is not HTTP is waited for if it has no line end: TCP may have cut it. */
+const TEXT_WAIT_MS = 200
+/** How much is written at a time, so that progress can be seen. */
+const WRITE_BYTES = 65_536
+/** How much one connection is given before the others have their turn. */
+const TURN_BYTES = 262_144
+const NO_BYTES = Buffer.alloc(0)
+const NO_ADDRESS = ['', 0] as const
+
+/** The article's conn, with recv, sendall and close, around Node's socket. */
 class Connection {
-  readonly addr: readonly [address: string, port: number]
-  /** when `late` is called, on performance.now()'s clock */
-  deadline = Infinity
-  /** when waiting for a request began */
-  idle_since = Infinity
-  readonly socket: Socket
-  private readonly connections: Connections
-  /** arrived and not taken yet */
-  private text = ''
+  /** the client's; empty where nobody sees it */
+  readonly addr: Address
+  private readonly socket: Socket
+  private readonly shared: Shared
+  private readonly reader: Reader
+  private state: State = 'silent_ms'
+  /** when the state began */
+  private since: number
+  /** what is answered now */
+  private message: Received | undefined
+  /** an answer that is not there yet */
+  private answer: Promise<Content | string> | undefined
   /** answered and not written yet */
-  private unsent = ''
-  /** a large body that belongs behind it */
-  private large_body: Uint8Array | undefined
-  /** no request follows the one in hand, and its answer says so */
+  private pending = ''
+  /** a large body that follows it */
+  private body: Uint8Array = NO_BYTES
+  /** how much was written since the others had their turn */
+  private given_bytes = 0
+  /** no request follows */
   private last = false
-  /** the one in hand is a HEAD */
-  private head_only = false
-  /** the client sends no more */
-  private ended = false
-  /** what recv calls with each request */
-  private respond: Respond = ignore
-  /** what it calls after the last */
-  private done: () => void = ignore
-  /** ends the waiting in `more` */
-  private wake: ((piece: Buffer) => void) | undefined
-  /** ends the waiting in `sent` */
-  private drained: (() => void) | undefined
 
-  constructor(socket: Socket, connections: Connections) {
+  constructor(socket: Socket, shared: Shared) {
     this.socket = socket
-    this.connections = connections
+    this.shared = shared
+    this.since = shared.now
+    this.reader = new Reader(shared)
     // a listener for IPv6 and IPv4 shows an IPv4 address as ::ffff:127.0.0.1
-    this.addr = connections.shows_addr ? [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0] : NOWHERE
+    this.addr = shared.shows_addr
+      ? [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0] : NO_ADDRESS
   }
 
-  /**
-   * Waits for requests; holds none of them between, and costs a waiting connection little.
-   * @param respond is called with each, whole, one after the other
-   * @param done is called when there will be no other
-   */
-  recv(respond: Respond, done: () => void): void {
-    this.respond = respond
-    this.done = done
-    this.idle(this.connections.limits.silent_ms)
+  /** The request to answer; undefined for a text that is not HTTP. */
+  get request(): Request | undefined {
+    return this.message?.method ? this.message : undefined
   }
 
-  /** Sends an answer; those that are ready together are written together. */
-  sendall(content: Content | string): void {
-    if (typeof content === 'string') {
-      this.unsent += content
-      return
-    }
-    // the last one too if the client has ended or the server stops, and no more has arrived
-    this.last ||= content.close || !this.text && (this.ended || !this.connections.server.listening)
-    this.unsent += content.head + date_line() + (this.last ? 'Connection: close\r\n\r\n' : '\r\n')
-    if (this.head_only) return
-    if (typeof content.body === 'string') this.unsent += content.body
-    else this.large_body = content.body
+  get is_gone(): boolean {
+    return this.socket.destroyed
   }
 
-  /** Sends the end, and reads on for a while: closing with something unread is a reset, which can destroy the answer (RFC 9112, 9.6). */
+  /** The text of the request that waits: its head in HTTP, with a character for each byte. */
+  recv(): string {
+    return this.message?.text ?? ''
+  }
+
+  /** Sends an answer, or the one that is promised. */
+  sendall(content: Content | string | Promise<Content | string>): void {
+    if (content instanceof Promise) this.answer = content
+    else this.send(content)
+  }
+
+  /** Ends the exchange once its answer is sent: the connection is closed, or waits to be accepted again. */
   close(): void {
-    const { write_ms, linger_ms } = this.connections.limits
-    this.idle_since = Infinity
-    this.deadline = performance.now() + write_ms
-    this.socket.end(this.unsent, 'latin1', () => { this.deadline = performance.now() + linger_ms })
-    this.socket.resume()
-    this.text = this.unsent = ''
+    const { answer } = this
+    if (!answer) return this.finish()
+    this.answer = undefined
+    // the answers before this one do not wait for it
+    if (this.pending) this.socket.write(this.pending, 'latin1')
+    this.pending = ''
+    answer.then(content => {
+      this.send(content)
+      this.finish()
+    })
   }
 
-  /** Writes the answers that are ready. */
-  flush(): void {
-    if (this.unsent) this.socket.write(this.unsent, 'latin1')
-    this.unsent = ''
+  on_data(piece: Buffer): void {
+    if (this.state === 'linger_ms') return
+    this.reader.push(piece)
+    if (this.is_reading) this.proceed()
+    // stop reading: TCP pushes back
+    else this.socket.pause()
   }
 
-  /** The deadline is over: goes on without what is waited for; cuts off a client that takes no answer or does not close. */
-  late(): void {
-    if (this.wake) this.arrived(NOTHING)
-    else if (this.is_idle) this.done()
-    else this.socket.destroy()
+  /** The client sends no more. While an answer is due, it may wait for that or be gone; it has linger_ms, as a guess. */
+  on_end(): void {
+    if (this.is_reading) this.proceed()
+    else if (this.state === 'answering') this.enter('answering')
   }
 
-  /** The client has sent a piece: whoever waits for it goes on. */
-  arrived(piece: Buffer): void {
-    const { wake } = this
-    this.wake = undefined
-    if (wake) {
-      // who is woken takes this piece before the next one comes
-      this.socket.pause()
-      wake(piece)
-    } else if (this.socket.writableEnded) return
-    else if (this.is_idle) {
-      this.text = piece.toString('latin1')
-      this.idle_since = this.deadline = Infinity
-      // a log that throws is its owner's to hear, but holds no connection
-      this.serve().catch(error => {
-        this.socket.destroy()
-        throw error
-      })
-    } else {
-      // what nobody waits for is left to TCP
-      this.text += piece.toString('latin1')
-      this.socket.pause()
+  /** The client has taken what was written, or the others have had their turn. */
+  on_drain(): void {
+    if (this.state === 'write_ms' && !this.socket.writableEnded) this.proceed()
+  }
+
+  on_close(): void {
+    this.message?.abort()
+    this.reader.release()
+  }
+
+  /** Ends the state if it has lasted too long. Times are those of ticks: one more tick, so as never to be early. */
+  check_deadline(): void {
+    if (this.shared.now - this.since > this.limit_ms + TICK_MS) this.on_timeout()
+  }
+
+  private get limit_ms(): number {
+    const { state, shared: { limits, stopping } } = this
+    switch (state) {
+      case 'answering': return this.socket.readableEnded ? limits.linger_ms : Infinity
+      case 'text_ms': return Infinity
+      case 'silent_ms': case 'idle_ms': return stopping ? Math.min(limits[state], STOP_GRACE_MS) : limits[state]
+      default: return limits[state]
     }
   }
 
-  /** The client has sent all. */
-  no_more(): void {
-    this.ended = true
-    if (this.wake) this.arrived(NOTHING)
-    else if (this.is_idle) this.done()
+  private get is_reading(): boolean {
+    return this.state !== 'answering' && this.state !== 'write_ms' && this.state !== 'linger_ms'
   }
 
-  /** The connection is closed. */
-  gone(): void {
-    this.no_more()
-    this.drained?.()
+  private enter(state: State): void {
+    this.state = state
+    this.since = this.shared.now
   }
 
-  private get is_idle(): boolean {
-    return this.idle_since < Infinity
+  private on_timeout(): void {
+    if (this.is_reading) return this.proceed('late')
+    if (this.state !== 'answering') return void this.socket.destroy()
+    this.message?.abort()
+    this.since = Infinity
   }
 
-  /** Waits for the next request. */
-  private idle(patience: number): void {
-    if (this.socket.isPaused()) this.socket.resume()
-    this.idle_since = performance.now()
-    this.deadline = this.idle_since + patience
-  }
-
-  /** Waits for more; nothing if none comes, or none in time. */
-  private more(deadline: number): Promise<Buffer> {
-    this.flush()
-    if (this.ended) return Promise.resolve(NOTHING)
-    if (this.socket.isPaused()) this.socket.resume()
-    this.deadline = deadline
-    return new Promise(resolve => { this.wake = resolve })
-  }
-
-  /** Waits until a client that reads slowly has taken what is written. */
-  private async sent(): Promise<void> {
-    while (this.socket.writableNeedDrain && this.socket.writableLength > 0) {
-      this.deadline = performance.now() + this.connections.limits.write_ms
-      await new Promise<void>(resolve => {
-        this.drained = resolve
-        this.socket.once('drain', resolve)
-      })
-      this.deadline = Infinity
+  /** Writes what is ready, then reads the next request and hands it over, or waits for it. */
+  private proceed(ending: Ending | undefined = this.socket.readableEnded ? 'end' : undefined): void {
+    while (!this.socket.destroyed) {
+      const has_to_write = this.last || this.body.length > 0 || this.pending.length > WRITE_BYTES
+      if ((has_to_write || !this.reader.has_unread) && !this.write()) return
+      if (this.last) return this.end()
+      const next = this.read(ending)
+      if (next === 'continue') this.pending += 'HTTP/1.1 100 Continue\r\n\r\n'
+      else if (next === 'idle_ms' && ending) this.last = true
+      else if (typeof next === 'string') return this.write() ? this.wait(next) : undefined
+      else if (next) return this.hand_over(next)
     }
   }
 
-  private async send_bytes(body: Uint8Array): Promise<void> {
-    this.large_body = undefined
+  /** What the reader says; undefined if it refuses, which is answered at once. */
+  private read(ending: Ending | undefined): Received | Need | undefined {
+    try {
+      return this.reader.read(ending)
+    } catch (refusal) {
+      if (!(refusal instanceof Refusal)) throw refusal
+      this.message = this.reader.refused
+      this.shared.log('Connected by', this.addr)
+      this.shared.log('Request is:', this.message.text)
+      this.last = true
+      this.send(refusal.content)
+      return undefined
+    }
+  }
+
+  private hand_over(message: Received): void {
+    message.addr = this.addr
+    this.message = message
+    this.last = message.close
+    this.enter('answering')
+    this.shared.hand_over(this)
+  }
+
+  private wait(need: Exclude<Need, 'continue'>): void {
+    this.given_bytes = 0
+    if (this.socket.isPaused()) this.socket.resume()
+    if (need === this.state || need === 'idle_ms' && this.state === 'silent_ms') return
+    this.enter(need)
+    // the next answer is not to wait until this one is acknowledged (RFC 1122, 4.2.3.4)
+    if (need === 'idle_ms') this.socket.setNoDelay(true)
+    if (need === 'text_ms') setTimeout(() => { if (this.state === 'text_ms') this.on_timeout() }, TEXT_WAIT_MS)
+  }
+
+  /** Makes an answer ready to be written; several that are ready together are written together. */
+  private send(content: Content | string): void {
+    const is_http = typeof content !== 'string'
+    if (this.shared.log !== silent) this.shared.log('Reply is:', is_http ? status_line(content) : content)
+    if (!is_http) return void (this.pending += content)
+    // the last one too if the client has ended or the server stops, and no more has arrived
+    const nobody_asks = this.socket.readableEnded || this.shared.stopping || !this.shared.listening
+    this.last ||= content.close || nobody_asks && !this.reader.has_unread
+    this.pending += content.head + date_line() + (this.last ? 'Connection: close\r\n\r\n' : '\r\n')
+    if (this.message?.method === 'HEAD') return
+    if (typeof content.body === 'string') this.pending += content.body
+    else this.body = content.body
+  }
+
+  private finish(): void {
+    this.message = undefined
+    this.reader.release()
+    this.proceed()
+  }
+
+  /** Writes what is ready; false if the rest is written later, by `on_drain`. */
+  private write(): boolean {
+    const { socket } = this
+    while (!socket.writableNeedDrain && this.given_bytes <= TURN_BYTES) {
+      if (!this.pending && this.body.length === 0) return true
+      const slice = this.body.length > WRITE_BYTES ? this.body.subarray(0, WRITE_BYTES) : this.body
+      this.given_bytes += this.pending.length + slice.length
+      if (slice.length > 0) this.write_both(slice)
+      else socket.write(this.pending, 'latin1')
+      this.pending = ''
+    }
+    this.enter('write_ms')
+    if (!socket.writableNeedDrain) setImmediate(() => this.on_drain())
+    this.given_bytes = 0
+    return false
+  }
+
+  /** Writes a slice of the body, together with the head that may stand before it. */
+  private write_both(slice: Uint8Array): void {
     // the end of one slice is not to wait until the one before is acknowledged (RFC 1122, 4.2.3.4)
     this.socket.setNoDelay(true)
-    for (let at = 0; at < body.length && this.socket.writable; at += SLICE) {
-      this.socket.cork()
-      this.flush()
-      this.socket.write(body.subarray(at, at + SLICE))
-      this.socket.uncork()
-      await this.sent()
-    }
+    this.socket.cork()
+    if (this.pending) this.socket.write(this.pending, 'latin1')
+    this.socket.write(slice)
+    this.socket.uncork()
+    this.body = this.body.subarray(slice.length)
   }
 
-  /** Serves what has arrived, request by request. */
-  private async serve(): Promise<void> {
-    while (!this.last) {
-      if (!this.text || this.unsent.length > SLICE) this.flush()
-      if (this.socket.writableNeedDrain) await this.sent()
-      if (!this.text) break
-      try {
-        const request = this.plain_request() ?? await this.request()
-        if (!request) break
-        this.deadline = Infinity
-        const content = this.connections.answer && request.method ? ask(this.connections.answer, request) : undefined
-        // the answers before this one do not wait for it
-        if (content instanceof Promise) this.flush()
-        this.respond(request, content instanceof Promise ? await content : content)
-        if (this.large_body) await this.send_bytes(this.large_body)
-      } catch (refusal) {
-        if (!is_content(refusal)) throw refusal
-        this.sendall(refusal)
-      }
+  /** Sends the end, and reads on: closing with something unread is a reset, which can destroy the answer. */
+  private end(): void {
+    this.message = undefined
+    this.reader.clear()
+    const linger = (): void => {
+      this.enter('linger_ms')
+      if (this.socket.isPaused()) this.socket.resume()
     }
-    if (this.last || this.ended) return this.done()
-    // the next answer is not to wait until this one is acknowledged (RFC 1122, 4.2.3.4)
-    this.socket.setNoDelay(true)
-    this.idle(this.connections.limits.idle_ms)
+    if (this.socket.writableLength === 0) {
+      this.socket.end()
+      return linger()
+    }
+    this.enter('write_ms')
+    this.socket.end(linger)
+  }
+}
+
+// ── reading: the grammar and the framing ──
+// What has arrived goes in; out comes a request, a refusal, or the name of what is waited for. It knows no socket.
+// A head is matched once, by one pattern; a body is bytes in one buffer that grows, outside of V8's heap.
+// Of what RFC 9112 allows it leaves out transfer codings but chunked, and what chunk extensions and trailers say.
+
+/** What the reader waits for, by the limit that ends the waiting; 'continue' asks for an interim response before. */
+type Need = 'silent_ms' | 'idle_ms' | 'head_ms' | 'text_ms' | 'body_ms' | 'continue'
+/** Why no more comes: the limit is over, or the client has ended. */
+type Ending = 'late' | 'end'
+type Steps<Result> = Generator<Need, Result, Ending | undefined>
+
+/** A request as `answer` gets it. */
+export type Request = {
+  /** the head, with its empty line; a character for each byte (latin1), its target in origin-form */
+  readonly text: string
+  /** as it came, because methods are case-sensitive */
+  readonly method: string
+  /** path and query, whichever form the request-target had (`*` for OPTIONS, `host:port` for CONNECT) */
+  readonly src: string
+  /** the fetch standard's, made when first asked for */
+  readonly headers: Headers
+  /** whole; a chunked one put together */
+  readonly body: Uint8Array<ArrayBuffer>
+  /** the client's */
+  readonly addr: readonly [address: string, port: number]
+  /** made when first asked for; aborted when the client is gone, or the server has stopped, before the answer is there */
+  readonly signal: AbortSignal
+}
+
+/** A request that was received; or a text that is not HTTP, whose method and src are ''. */
+class Received implements Request {
+  readonly text: string
+  readonly method: string
+  readonly src: string
+  readonly body: Uint8Array<ArrayBuffer>
+  /** the client sends no other request, or may not */
+  readonly close: boolean
+  addr: Address = NO_ADDRESS
+  private made_headers: Headers | undefined
+  private controller: AbortController | undefined
+  private is_gone = false
+
+  constructor(text: string, method: string, src: string, body: Uint8Array<ArrayBuffer>, close: boolean) {
+    this.text = text
+    this.method = method
+    this.src = src
+    this.body = body
+    this.close = close
   }
 
-  /** The next request, if it is a plain one. */
-  private plain_request(): Request | undefined {
-    const [head, method = '', target = ''] = PLAIN_REQUEST.exec(this.text) ?? []
-    if (!head || head.length > this.connections.limits.head_bytes || target.length > this.connections.limits.target_bytes) return undefined
-    this.text = this.text.slice(head.length)
-    this.head_only = method === 'HEAD'
-    return new Request(head, method, target, this.addr, NOTHING)
+  get headers(): Headers {
+    const fields = this.text.matchAll(/\n([^: \n]+):([^\r\n]*)/g)
+    return this.made_headers ??= new Headers(Array.from(fields, ([, name = '', value = '']) => [name, value]))
   }
 
-  /** Reads a request to its end, or throws the Content that refuses it; undefined if there is none after all. */
-  private async request(): Promise<Request | undefined> {
-    const { head_bytes, target_bytes, body_bytes, body_ms } = this.connections.limits
-    let text = this.text
-    this.head_only = false
-    const end = text.indexOf('\r\n\r\n') + 4
-    let match = REQUEST_HEAD.exec(text.slice(0, end))
-    if (match?.[2] && match[3] === '1' && match[2].length <= target_bytes && end <= head_bytes) this.text = text.slice(end)
-    else {
-      text = await this.head_by_line()
-      match = REQUEST_HEAD.exec(text)
-    }
-    this.last = !match
-    if (!match) {
-      // after a request, text is what is left of one
-      if (text && (this.unsent || this.socket.bytesWritten)) throw bad_request('what follows a request is another one')
-      return text ? new Request(text, '', '', this.addr, NOTHING) : undefined
-    }
-
-    const [head, method = '', target = '', , minor = ''] = match
-    this.head_only = method === 'HEAD'
-    const src = src_of(method, target), framing = framing_of(head, minor === '0')
-    this.last = framing.close || method === 'CONNECT'
-    if (framing.length > body_bytes) throw refuse('413 Content Too Large', `a body has ${body_bytes} bytes at most`)
-    let body = NOTHING
-    if (framing.length > 0 || framing.chunked) {
-      const deadline = performance.now() + body_ms
-      if (framing.expects_100 && !this.text) this.unsent += 'HTTP/1.1 100 Continue\r\n\r\n'
-      body = framing.chunked ? await this.chunks(deadline) : await this.take_bytes(framing.length, deadline)
-    }
-    return new Request(head, method, src, this.addr, body)
+  get signal(): AbortSignal {
+    this.controller ??= new AbortController()
+    if (this.is_gone) this.controller.abort()
+    return this.controller.signal
   }
 
-  /** Reads a head line by line, to say what is wrong with it as soon as it can be seen; or a text that is not HTTP. */
-  private async head_by_line(): Promise<string> {
-    const { head_bytes, head_ms, target_bytes } = this.connections.limits, deadline = performance.now() + head_ms
-    let line = await this.line(deadline, head_bytes, true)
-    // one empty line is ignored (RFC 9112, 2.2)
-    if (line === '\r\n') line = await this.line(deadline, head_bytes, true)
-    const late = METHOD_SO_FAR.test(line) && !this.ended
-    if (!MEANT_AS_HTTP.test(line) && !/^[\r\n]+$/.test(line) && !late) return line + this.text
+  abort(): void {
+    this.is_gone = true
+    this.controller?.abort()
+  }
+}
 
-    this.head_only = line.startsWith('HEAD ')
-    this.check_end(line, head_bytes, '414 URI Too Long')
-    const [, , target = '', major] = REQUEST_LINE.exec(line) ?? []
-    if (!target) throw bad_request('a request line is a method, a request-target and HTTP/1.1, one space between each (RFC 9112, 3)')
-    if (major !== '1') throw refuse('505 HTTP Version Not Supported', 'this server speaks HTTP/1.1')
-    if (target.length > target_bytes) throw refuse('414 URI Too Long', `a request-target has ${target_bytes} bytes at most`)
-    return line + await this.fields(deadline, head_bytes - line.length)
+// request-line = method SP request-target SP HTTP-version CRLF (RFC 9112, 3), then field lines and an empty line
+const TARGET       = '[!"$-~]+'
+const VERSION      = 'HTTP/(\\d)\\.(\\d)\\r\\n'
+const REQUEST_LINE = `${TOKEN} ${TARGET} HTTP/\\d\\.\\d\\r\\n`
+/** The fields that decide where a message ends and what becomes of the connection. */
+const FRAMING_NAME = in_any_case('(?:host|connection|content-length|transfer-encoding|expect)')
+/** What every browser sends, and what is so without it. */
+const KEEP_ALIVE   = '[Cc]onnection: keep-alive\\r\\n'
+const PLAIN_FIELDS = `(?:${KEEP_ALIVE}|(?!${FRAMING_NAME}:)${FIELD_LINE})*`
+/** A Host that is a name or an IPv4 address. */
+const PLAIN_HOST   = `(${in_any_case('host')}): ?[\\w\\-.]+(?::\\d*)?\\r\\n`
+/** The fields from the first that needs a closer look. */
+const OTHER_FIELDS = `((?!${KEEP_ALIVE})(?=${FRAMING_NAME}:)(?:${FIELD_LINE})+)`
+const WHOLE_HEAD   = `(${TOKEN}) (${TARGET}) ${VERSION}${PLAIN_FIELDS}(?:${PLAIN_HOST}${PLAIN_FIELDS})?${OTHER_FIELDS}?\\r\\n`
+const WRONG_LINE   = `(?!${FIELD_LINE}|\\r\\n)[^\\r\\n]*(?:\\n|\\r[^])`
+/** A whole head, or one up to its first wrong line, which is told by its groups: they are undefined then. */
+const HEAD = new RegExp(
+  `${WHOLE_HEAD}|(?!${REQUEST_LINE})[^\\r\\n]*(?:\\n|\\r[^])|${REQUEST_LINE}(?:${FIELD_LINE})*${WRONG_LINE}`, 'y')
+/** A first line that is meant as HTTP: it begins as a request line does, names the protocol, or is empty. */
+const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\r\n]*[\t ]HTTP\/|[\r\n])/
+/** A text that may still become a request line, whatever the method. */
+const REQUEST_LINE_SO_FAR = new RegExp(`^${TOKEN}(?: (?:${TARGET}(?: (?:H|HT|HTT|HTTP)?)?)?)?$`)
+
+// chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF (RFC 9112, 7.1); an extension may have any field characters
+const CHUNK_LINE = new RegExp(`([\\da-fA-F]+)(?:[\\t ]*;${VALUE})?\\r\\n|[^\\r\\n]*(?:\\n|\\r[^])`, 'y')
+const CHUNK_END  = /(\r\n)|\r[^]|[^\r]/y
+const TRAILERS   = new RegExp(`((?:${FIELD_LINE})*\\r\\n)|(?:${FIELD_LINE})*${WRONG_LINE}`, 'y')
+
+/**
+ * Reads what one connection brings, message by message.
+ * @internal
+ */
+export class Reader {
+  private readonly shared: Shared
+  /** arrived, and not looked at yet */
+  private arrived: Buffer = NO_BYTES
+  /** taken from it, with a character for each byte; read up to `at` */
+  private text = ''
+  private at = 0
+  /** the message that is read: its steps, its head once it is known to be one, its body so far */
+  private steps: Steps<Received | undefined> | undefined
+  private head = ''
+  private body: Buffer<ArrayBuffer> = NO_BYTES
+  private body_length = 0
+  private is_first = true
+
+  constructor(shared: Shared) {
+    this.shared = shared
   }
 
-  /** Takes the field lines of a head or a trailer section, with the empty line that ends them. */
-  private async fields(deadline: number, room: number): Promise<string> {
-    let text = ''
-    for (let line = ''; line !== '\r\n'; text += line) {
-      line = await this.line(deadline, room - text.length)
-      this.check_end(line, room - text.length, '431 Request Header Fields Too Large')
-      if (line !== '\r\n' && !FIELD_LINE.test(line)) throw bad_request('a field line is a token, a colon and a value without control characters (RFC 9112, 5)')
-    }
-    return text
+  get has_unread(): boolean {
+    return this.at < this.text.length || this.arrived.length > 0
+  }
+
+  /** Takes a piece of what arrives. */
+  push(piece: Buffer): void {
+    this.arrived = this.arrived.length === 0 ? piece : Buffer.concat([this.arrived, piece])
   }
 
   /**
-   * Takes a line, waiting for it; looks at each byte once, however they were cut.
-   * @returns the line with its CRLF; without, if something else ends it, it is a byte over its room, late or cut off
+   * Reads on in what has arrived.
+   * @returns the next message, or what is waited for
+   * @throws Refusal
    */
-  private async line(deadline: number, room: number, may_be_text = false): Promise<string> {
-    let fresh = this.text, end
-    while ((end = fresh.search(/\n|\r[^\n]/)) < 0 && this.text.length <= room) {
-      const pause = may_be_text ? setTimeout(() => this.wake && this.is_text() && this.late(), PAUSE) : undefined
-      const piece = (await this.more(deadline)).toString('latin1')
-      clearTimeout(pause)
-      if (!piece) break
-      // a CR may have come without its LF
-      fresh = (fresh.endsWith('\r') ? '\r' : '') + piece
-      this.text += piece
+  read(ending?: Ending): Received | Need {
+    if (!this.steps) {
+      if (!this.has_unread) return 'idle_ms'
+      this.look()
+      const match = this.match(HEAD), request = match && this.plain_request(match)
+      if (request) return request
+      this.steps = this.read_message(match)
     }
-    const length = end < 0 ? this.text.length : this.text.length - fresh.length + end + 1
-    return this.take(Math.min(length, room + 1))
+    let { value, done } = this.steps.next()
+    if (!done && ending && value !== 'continue') ({ value, done } = this.steps.next(ending))
+    if (done) this.steps = undefined
+    return value ?? 'idle_ms'
   }
 
-  /** What has arrived of a first line is not HTTP, nor the beginning of it. */
-  private is_text(): boolean {
-    return !MEANT_AS_HTTP.test(this.text) && !METHOD_SO_FAR.test(this.text)
+  /** What there is of a message that was refused, to be logged. */
+  get refused(): Received {
+    const text = this.head || this.text.slice(this.at, this.at + this.shared.limits.head_bytes)
+    return new Received(text, text.startsWith('HEAD ') ? 'HEAD' : '', '', NO_BYTES, true)
   }
 
-  private check_end(line: string, room: number, too_long: string): void {
-    if (line.length > room) throw refuse(too_long, `there is room for ${room} bytes`)
-    if (line.endsWith('\r\n')) return
-    if (/[\r\n]$/.test(line)) throw bad_request('a line ends with CR LF, and neither stands alone (RFC 9112, 2.2)')
-    throw this.cut_off()
+  /** Lets go of the body. */
+  release(): void {
+    this.shared.bodies.bytes -= this.body.length
+    this.body = NO_BYTES
+    this.body_length = 0
+    this.head = ''
   }
 
-  private cut_off(): Content {
-    return this.ended ? bad_request('the request was cut off') : refuse('408 Request Timeout', 'the request did not arrive in time')
+  /** Lets go of everything. */
+  clear(): void {
+    this.release()
+    this.arrived = NO_BYTES
+    this.text = ''
+    this.at = 0
   }
 
-  private take(length: number): string {
-    const text = this.text.slice(0, length)
-    this.text = this.text.slice(length)
-    return text
+  /** A request that needs no closer look: a path, HTTP/1.1, one Host that is a name, no body. */
+  private plain_request([text, method = '', target = '', major, minor, plain_host, other_fields]: RegExpExecArray):
+  Received | undefined {
+    const { head_bytes, target_bytes } = this.shared.limits
+    const is_plain = plain_host !== undefined && other_fields === undefined && method !== 'CONNECT'
+    const is_path_of_1_1 = major === '1' && minor !== '0' && target.startsWith('/')
+    const is_short = text.length <= head_bytes && target.length <= target_bytes
+    if (!is_plain || !is_path_of_1_1 || !is_short) return undefined
+    this.take(text.length)
+    this.is_first = false
+    return new Received(text, method, target, NO_BYTES, false)
   }
 
-  /** Takes that many bytes, waiting for them. */
-  private async take_bytes(length: number, deadline: number): Promise<Buffer<ArrayBuffer>> {
-    const arrived = Buffer.from(this.take(length), 'latin1')
-    if (arrived.length === length) return arrived
-    const pieces: Buffer[] = [arrived]
-    for (let missing = length - arrived.length; missing > 0; ) {
-      const piece = await this.more(deadline)
-      if (!piece.length) throw this.cut_off()
-      pieces.push(piece.subarray(0, missing))
-      this.text = piece.toString('latin1', missing)
-      missing -= piece.length
-    }
-    return Buffer.concat(pieces)
+  private *read_message(match: RegExpExecArray | null): Steps<Received | undefined> {
+    const is_whole = match?.[1] !== undefined && match[0].length <= this.shared.limits.head_bytes
+    const head = is_whole ? match : yield* this.wait_for_head()
+    if (!head) return this.take_text()
+    const [text, method = '', target = '', major, minor] = head
+    this.head = text
+    this.take(text.length)
+    this.is_first = false
+    if (major !== '1') throw wrong_version(major, minor)
+    if (target.length > this.shared.limits.target_bytes) throw this.too_long_target()
+    const framing = framing_of(text, minor === '0'), { src, host } = parts_of(method, target)
+    if (framing.length > 0 || framing.chunked) yield* this.read_body(framing)
+    const shown_text = host === undefined ? text : in_origin_form(text, target, src, host)
+    const body = this.body.subarray(0, this.body_length)
+    return new Received(shown_text, method, src, body, framing.close || method === 'CONNECT')
   }
 
-  /** Takes a chunked body (RFC 9112, 7.1). */
-  private async chunks(deadline: number): Promise<Buffer<ArrayBuffer>> {
-    const { head_bytes, body_bytes } = this.connections.limits, pieces: string[] = []
-    let room = body_bytes, room_for_extensions = head_bytes
-    for (;;) {
-      const line = await this.line(deadline, room_for_extensions)
-      this.check_end(line, room_for_extensions, '431 Request Header Fields Too Large')
-      const [, size = ''] = CHUNK_LINE.exec(line) ?? []
-      const length = parseInt(size, 16)
-      if (!Number.isSafeInteger(length)) throw bad_request('a chunk begins with its size in hexadecimal digits (RFC 9112, 7.1)')
-      if (length > room) throw refuse('413 Content Too Large', `a body has ${body_bytes} bytes at most`)
-      // its extensions, and zeros that it does not need
-      room_for_extensions -= line.length - 2 - length.toString(16).length
-      if (length === 0) break
-      while (this.text.length < length + 2) {
-        const piece = await this.more(deadline)
-        if (!piece.length) throw this.cut_off()
-        this.text += piece.toString('latin1')
+  /** Waits until a head is whole; null for a text that is not HTTP, and for nothing. */
+  private *wait_for_head(): Steps<RegExpExecArray | null> {
+    const { head_bytes } = this.shared.limits
+    for (let has_skipped = false; ; ) {
+      // one empty line before a request is ignored (RFC 9112, 2.2)
+      if (!has_skipped && this.text.startsWith('\r\n', this.at)) {
+        has_skipped = true
+        this.take(2)
       }
-      const chunk = this.take(length + 2)
-      if (!chunk.endsWith('\r\n')) throw bad_request('a chunk ends with CR LF (RFC 9112, 7.1)')
-      // as text: a Buffer for each would be many times the size of a small chunk
-      pieces.push(chunk.slice(0, -2))
-      room -= length
+      this.let_go()
+      const match = this.match(HEAD), is_decided = match !== null && match[0].length <= head_bytes
+      if (is_decided && match[1] !== undefined) return match
+      const start = this.text.slice(0, head_bytes), is_http = MEANT_AS_HTTP.test(start)
+      if (is_decided && is_http) throw wrong_head(match[0])
+      const may_be_http = is_http || start === '' || REQUEST_LINE_SO_FAR.test(start)
+      const is_over = this.text.length > head_bytes
+      if (is_over && may_be_http) throw this.too_long_head(start)
+      if (is_decided || is_over) return null
+      const ending = yield may_be_http ? 'head_ms' : 'text_ms'
+      if (ending && ends_as_text(start, ending, is_http)) return null
+      this.look()
     }
-    // trailer fields are read and dropped (RFC 9110, 6.5.1)
-    await this.fields(deadline, room_for_extensions)
-    return Buffer.from(pieces.join(''), 'latin1')
+  }
+
+  /** All that has arrived, as a text that is not HTTP; undefined for empty lines. */
+  private take_text(): Received | undefined {
+    const text = this.text.slice(this.at)
+    if (/[^\r\n]/.test(text) && !this.is_first) throw bad_request(`expected another request here, got ${shown(text)}`)
+    this.clear()
+    return /[^\r\n]/.test(text) ? new Received(text, '', '', NO_BYTES, true) : undefined
+  }
+
+  private *read_body({ length, chunked, expects_100 }: Framing): Steps<void> {
+    if (length > this.shared.limits.body_bytes) throw this.too_long_body()
+    if (expects_100 && !this.has_unread) yield 'continue'
+    if (chunked) yield* this.read_chunks()
+    else yield* this.take_bytes(length, length)
+  }
+
+  /** Reads a chunked body (RFC 9112, 7.1). Its trailers are dropped (RFC 9110, 6.5.1). */
+  private *read_chunks(): Steps<void> {
+    const { head_bytes, body_bytes } = this.shared.limits
+    for (let room = body_bytes, line_room = head_bytes; ; ) {
+      const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, line_room), size = parseInt(digits, 16)
+      if (!Number.isSafeInteger(size)) throw bad_request(`expected the size of a chunk, got ${shown(digits)}`)
+      if (size > room) throw this.too_long_body()
+      // the extensions, and zeros before the size
+      line_room -= line.length - 2 - size.toString(16).length
+      if (size === 0) return void (yield* this.take_match(TRAILERS, line_room))
+      yield* this.take_bytes(size, body_bytes)
+      yield* this.take_match(CHUNK_END, 2)
+      room -= size
+    }
+  }
+
+  /** Waits until a pattern matches what has arrived, and takes that; its first group is undefined for what is wrong. */
+  private *take_match(pattern: RegExp, room: number): Steps<RegExpExecArray> {
+    for (;;) {
+      this.look()
+      const match = this.match(pattern), [text = '', right] = match ?? []
+      if (match && text.length <= room) {
+        if (right === undefined) throw bad_request(`expected ${what_is(pattern)}, got ${shown(text)} (RFC 9112, 7.1)`)
+        this.take(text.length)
+        return match
+      }
+      if (this.text.length - this.at > room)
+        throw refuse('431 Request Header Fields Too Large', 'there is no more room for chunk extensions and trailers')
+      this.let_go()
+      const ending = yield 'body_ms'
+      if (ending) throw cut_off(ending)
+    }
+  }
+
+  /** Waits for so many bytes of the body, and moves each piece into it as it arrives; `most` is all there may be. */
+  private *take_bytes(length: number, most: number): Steps<void> {
+    for (let missing = length; ; ) {
+      const text = this.text.slice(this.at, this.at + missing)
+      const piece = this.arrived.subarray(0, missing - text.length)
+      if (this.shared.keeps_bodies && text.length + piece.length > 0) {
+        this.make_room(text.length + piece.length, most)
+        this.body.write(text, this.body_length, 'latin1')
+        this.body.set(piece, this.body_length + text.length)
+        this.body_length += text.length + piece.length
+      }
+      this.take(text.length)
+      this.arrived = this.arrived.subarray(piece.length)
+      missing -= text.length + piece.length
+      if (missing === 0) return
+      const ending = yield 'body_ms'
+      if (ending) throw cut_off(ending)
+    }
+  }
+
+  /** Grows the body, by doubling, so that each byte is moved a few times at most. */
+  private make_room(length: number, most: number): void {
+    const needed = this.body_length + length
+    if (needed <= this.body.length) return
+    const size = Math.max(needed, Math.min(2 * this.body.length, most)), growth = size - this.body.length
+    if (this.shared.bodies.bytes + growth > this.shared.limits.all_bodies_bytes)
+      throw refuse('503 Service Unavailable', 'too many bodies arrive at once', [['Retry-After', '1']])
+    this.shared.bodies.bytes += growth
+    const grown = Buffer.allocUnsafeSlow(size)
+    grown.set(this.body.subarray(0, this.body_length))
+    this.body = grown
+  }
+
+  private match(pattern: RegExp): RegExpExecArray | null {
+    pattern.lastIndex = this.at
+    return pattern.exec(this.text)
+  }
+
+  private take(length: number): void {
+    this.at += length
+    if (this.at < this.text.length) return
+    this.text = ''
+    this.at = 0
+  }
+
+  /** Looks at what has arrived as text. */
+  private look(): void {
+    if (this.arrived.length === 0) return
+    this.let_go()
+    this.text += this.arrived.toString('latin1')
+    this.arrived = NO_BYTES
+  }
+
+  /** Lets go of what is read: what is cut from a long string keeps all of it in memory. */
+  private let_go(): void {
+    if (this.at === 0) return
+    this.text = Buffer.from(this.text.slice(this.at), 'latin1').toString('latin1')
+    this.at = 0
+  }
+
+  private too_long_target(): Refusal {
+    return refuse('414 URI Too Long', `a request-target has ${this.shared.limits.target_bytes} bytes at most`)
+  }
+
+  /** What is wrong with a head that has begun with so many bytes. */
+  private too_long_head(start: string): Refusal {
+    const { head_bytes, target_bytes } = this.shared.limits
+    const [, target = '', line_end] = /^[^ ]* ([^ \r\n]*)[^\r\n]*(\r\n)?/.exec(start) ?? []
+    if (!start.includes(' ')) return refuse('501 Not Implemented', `there is no method of ${head_bytes} letters`)
+    if (!line_end || target.length > target_bytes) return this.too_long_target()
+    return refuse('431 Request Header Fields Too Large', `a head has ${head_bytes} bytes at most`)
+  }
+
+  private too_long_body(): Refusal {
+    return refuse('413 Content Too Large', `a body has ${this.shared.limits.body_bytes} bytes at most`)
   }
 }
 
-/** The `src` of a request-target in one of the forms of RFC 9112, 3.2, or throws the Content that refuses it. */
-function src_of(method: string, target: string): string {
-  if (method === 'CONNECT') {
-    if (is_host(target) && /:\d+$/.test(target)) return target
-  } else {
-    if (target.startsWith('/') || target === '*' && method === 'OPTIONS') return target
-    const [, host = '', path = ''] = ABSOLUTE_FORM.exec(target) ?? []
-    if (is_host(host)) return path.startsWith('/') ? path : '/' + path
-  }
-  throw bad_request('a request-target is a path or an http address, `*` for OPTIONS, host:port for CONNECT (RFC 9112, 3.2)')
+function what_is(pattern: RegExp): string {
+  if (pattern === CHUNK_LINE) return 'the size of a chunk in hexadecimal digits'
+  return pattern === CHUNK_END ? 'CR LF after the data of a chunk' : 'field lines after the last chunk'
 }
 
-/** A pattern for names whose case does not count. */
-function in_any_case(text: string): string {
-  return text.replace(/[a-z]/g, letter => `[${letter}${letter.toUpperCase()}]`)
+/** Whether what has arrived is a whole text, as no more comes; throws the refusal of half a request. */
+function ends_as_text(text: string, ending: Ending, is_http: boolean): boolean {
+  const is_empty = !/[^\r\n]/.test(text)
+  if (is_empty ? ending === 'late' : is_http) throw cut_off(ending)
+  if (ending === 'late' && /^[A-Z]+$/.test(text)) throw cut_off(ending)
+  return true
 }
 
-/** RFC 9110, 7.2, without the comma, which would be a list. */
-function is_host(text: string): boolean {
-  const match = HOST_VALUE.exec(text)
-  return match !== null && (match[1] === undefined || isIPv6(match[1]))
+/** Says what is wrong with a head, which ends with the wrong line. */
+function wrong_head(head: string): Refusal {
+  const [, major, minor] = new RegExp(`^${TOKEN} ${TARGET} ${VERSION}`).exec(head) ?? []
+  const line = shown(head.trimEnd().split('\n').at(-1) ?? '')
+  if (major !== undefined && major !== '1') return wrong_version(major, minor)
+  if (/(?<!\r)\n|\r(?!\n)/.test(head)) return bad_request('expected CR LF at the end of each line (RFC 9112, 2.2)')
+  if (!major) return bad_request(`expected a method, a request-target and HTTP/1.1, got ${line} (RFC 9112, 3)`)
+  return bad_request(`expected a name, a colon and a value in a field line, got ${line} (RFC 9112, 5)`)
 }
 
-/** What a head says of the body (RFC 9112, 6.3) and of the connection (9.3), or throws the Content that refuses it. */
-function framing_of(head: string, is_1_0: boolean): { length: number, chunked: boolean, expects_100: boolean, close: boolean } {
-  let host, length, codings, type, expects_100 = false, unmet = false, close = is_1_0
+function wrong_version(major = '', minor = ''): Refusal {
+  return refuse('505 HTTP Version Not Supported', `expected HTTP/1.1, got HTTP/${major}.${minor}`)
+}
+
+function cut_off(ending: Ending): Refusal {
+  if (ending === 'end') return bad_request('expected the rest of the request, got the end of the connection')
+  return refuse('408 Request Timeout', 'the request did not arrive in time')
+}
+
+type Framing = { length: number, chunked: boolean, expects_100: boolean, close: boolean }
+
+const FRAMING_FIELD = /\r\n(host|connection|content-length|transfer-encoding|expect):[\t ]*([^\r]*)/gi
+
+/** What a head says of the body (RFC 9112, 6.3) and of the connection (9.3). */
+function framing_of(head: string, is_1_0: boolean): Framing {
+  let host, length, codings, expect, close = is_1_0
   FRAMING_FIELD.lastIndex = 0
   for (let field; (field = FRAMING_FIELD.exec(head)); ) {
     const [, name = '', value = ''] = field
     switch (name.toLowerCase()) {
-      case 'host': host = once(host, name, value); break
-      case 'content-length': length = once(length, name, value); break
-      case 'transfer-encoding': codings = once(codings, name, value); break
-      case 'content-type': type = once(type, name, value); break
-      case 'connection': close ||= /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(value); break
-      case 'expect':
-        if (/^100-continue[\t ]*$/i.test(value)) expects_100 = !is_1_0
-        else unmet ||= /[^\t ]/.test(value)
+      case 'host': host = single_value(host, name, value); break
+      case 'content-length': length = single_value(length, name, value); break
+      case 'transfer-encoding': codings = codings === undefined ? value : `${codings},${value}`; break
+      case 'expect': expect = expect === undefined ? value : `${expect},${value}`; break
+      case 'connection': close ||= /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(value)
     }
   }
-  if (host === undefined ? !is_1_0 : !is_host(host)) throw bad_request('HTTP/1.1 wants a Host: a name or an address, with or without a port (RFC 9112, 3.2)')
-  if (length !== undefined && !(/^\d+[\t ]*$/.test(length) && Number.isSafeInteger(Number(length)))) throw bad_request('Content-Length is a number (RFC 9110, 8.6)')
-  if (codings !== undefined) {
-    // who reads the one and who reads the other would see different requests
-    if (length !== undefined || is_1_0) throw bad_request('Transfer-Encoding goes with neither Content-Length nor HTTP/1.0 (RFC 9112, 6.1)')
-    const names = codings.toLowerCase().split(',').map(name => name.split(';', 1)[0]?.trim())
-    if (!CODINGS.test(codings) || names.indexOf('chunked') !== names.length - 1 || !/(?:^|,)[\t ]*chunked[\t ]*$/i.test(codings)) throw bad_request('the last transfer coding is chunked, and no other is (RFC 9112, 6.1)')
-    if (names.length > 1) throw refuse('501 Not Implemented', 'chunked is the one transfer coding that this server undoes')
-  }
-  if (unmet) throw refuse('417 Expectation Failed', '100-continue is the one expectation')
+  if (host === undefined ? !is_1_0 : !is_host(host))
+    throw bad_request('HTTP/1.1 requires a Host: a name or an address, with or without a port (RFC 9112, 3.2)')
+  if (length !== undefined && !(/^\d+[\t ]*$/.test(length) && Number.isSafeInteger(Number(length))))
+    throw bad_request(`Content-Length must be a number, got ${shown(length)} (RFC 9110, 8.6)`)
+  // who reads the one and who reads the other would see different requests
+  if (codings !== undefined && (length !== undefined || is_1_0))
+    throw bad_request('Transfer-Encoding must not be beside Content-Length, nor in HTTP/1.0 (RFC 9112, 6.1)')
+  if (codings !== undefined) check_codings(codings.split(','))
+  const expects_100 = expect !== undefined && is_100_continue(expect) && !is_1_0
   return { length: Number(length ?? 0), chunked: codings !== undefined, expects_100, close }
 }
 
-/** The value of a field that must not stand there twice. */
-function once(before: string | undefined, name: string, value: string): string {
-  if (before !== undefined) throw bad_request(`${name} stands there twice`)
+function single_value(before: string | undefined, name: string, value: string): string {
+  if (before !== undefined) throw bad_request(`${name} appears twice`)
   return value
 }
 
-function bad_request(why: string): Content {
+/** The only expectation there is (RFC 9110, 10.1.1); empty list elements are ignored (5.6.1). */
+function is_100_continue(expect: string): boolean {
+  const expectations = expect.split(',').filter(expectation => /[^\t ]/.test(expectation))
+  if (!expectations.every(expectation => /^[\t ]*100-continue[\t ]*$/i.test(expectation)))
+    throw refuse('417 Expectation Failed', `the only expectation may be 100-continue, got ${shown(expect)}`)
+  return expectations.length > 0
+}
+
+/** Transfer codings must end with chunked, which is the only one that is undone here (RFC 9112, 6.1). */
+function check_codings(codings: string[]): void {
+  const is_chunked = (coding: string): boolean => /^[\t ]*chunked[\t ]*$/i.test(coding)
+  const others = codings.slice(0, -1), is_last_chunked = is_chunked(codings.at(-1) ?? '')
+  if (!is_last_chunked || !others.every(coding => /^[\t ]*(?!chunked(?:[\t ;]|$))[^\t ]/i.test(coding)))
+    throw bad_request(`the last transfer coding, and no other, must be chunked, got ${shown(codings.join())}`)
+  if (others.length > 0) throw refuse('501 Not Implemented', 'chunked is the only transfer coding that is undone here')
+}
+
+// uri-host [ ":" port ] (RFC 9110, 7.2), but without the comma, which would be a list
+const REG_NAME   = "(?:[\\w\\-.~!$&'()*+;=]|%[\\da-fA-F]{2})+"
+const IP_LITERAL = "\\[(?:v[\\da-fA-F]+\\.[\\w\\-.~!$&'()*+,;=:]+|([\\da-fA-F:.]+))\\]"
+const HOST       = new RegExp(`^[\\t ]*(?:${REG_NAME}|${IP_LITERAL})(:\\d*)?[\\t ]*$`)
+
+function is_host(text: string): boolean {
+  const match = HOST.exec(text)
+  return match !== null && (match[1] === undefined || isIPv6(match[1]))
+}
+
+/** Takes a request-target apart, which has one of the forms of RFC 9112, 3.2; `host` is that of the absolute-form. */
+function parts_of(method: string, target: string): { src: string, host?: string } {
+  if (method === 'CONNECT') {
+    if (is_host(target) && /:\d+$/.test(target)) return { src: target }
+  } else {
+    if (target.startsWith('/') || target === '*' && method === 'OPTIONS') return { src: target }
+    const [, s, host = '', path = ''] = /^http(s?):\/\/([^/?]*)(.*)$/i.exec(target) ?? []
+    if (s && is_host(host)) throw refuse('421 Misdirected Request', 'this connection is not secured: https is not served here')
+    if (is_host(host)) return { src: path.startsWith('/') ? path : `/${path}`, host }
+  }
+  throw bad_request(`expected a path, or an http address, got ${shown(target)} (RFC 9112, 3.2)`)
+}
+
+/** A head whose target is in origin-form; the host of the absolute-form is the one that counts (RFC 9112, 3.2.2). */
+function in_origin_form(head: string, target: string, src: string, host: string): string {
+  const without_host = head.replace(target, () => src).replace(/\r\nhost:[^\r]*/i, '')
+  return without_host.replace('\r\n', () => `\r\nHost: ${host}\r\n`)
+}
+
+/** A pattern for names whose case does not count. */
+function in_any_case(names: string): string {
+  return names.replace(/[a-z]/g, letter => `[${letter}${letter.toUpperCase()}]`)
+}
+
+/** A part of a message for an error text. */
+function shown(text: string): string {
+  return inspect(text.length > 80 ? `${text.slice(0, 80)}…` : text)
+}
+
+// ── answers: refusals, the user's answer, other methods, the date ──
+// A refusal is thrown, carries its content, and is caught in one place, by the connection, which closes after it.
+
+/** Thrown where a message cannot be understood, or is not served: the last answer of its connection. */
+class Refusal extends Error {
+  readonly content: Content
+
+  constructor(why: string, content: Content) {
+    super(why)
+    this.content = content
+  }
+}
+
+function refuse(status: string, why: string, fields: [string, string][] = []): Refusal {
+  return new Refusal(why, text_answer(status, [['Connection', 'close'], ...fields], `${status}: ${why}`))
+}
+
+function bad_request(why: string): Refusal {
   return refuse('400 Bad Request', why)
 }
 
-/** The last answer of a connection whose client is not understood. */
-function refuse(status: string, why: string): Content {
-  return short_answer(status, [['Connection', 'close']], `${status}: ${why}`)
-}
-
-function short_answer(status: string, fields: [string, string][] = [], text = status): Content {
+function text_answer(status: string, fields: [string, string][] = [], text = status): Content {
   return http`HTTP/1.1 ${status}
 ${fields}
-Content-Type: text/plain
+Content-Type: text/plain; charset=utf-8
 
 ${text}
 `
 }
 
-/** What `answer` gives; 500 if it fails. */
-function ask(answer: Answer, request: Request): Content | undefined | Promise<Content | undefined> {
-  const failed = (error: unknown): Content => {
-    console.error(escaped(`${request.method} ${request.src} failed: ${one_line(error)}`))
-    return short_answer('500 Internal Server Error')
-  }
-  const checked = (content: Content | undefined): Content | undefined => {
-    if (content === undefined || is_content(content) && content.status >= 200) return content
-    return failed(new TypeError(`answer gave no Content but ${inspect(content)}`))
-  }
+const SERVER_ERROR    = text_answer('500 Internal Server Error')
+const NOT_IMPLEMENTED = text_answer('501 Not Implemented')
+const NOT_ALLOWED     = text_answer('405 Method Not Allowed', [['Allow', 'GET, HEAD']])
+const OPTIONS_ANSWER  = http`HTTP/1.1 204 No Content\nAllow: GET, HEAD, OPTIONS`
+
+/** The article's answer to a method that it does not deal with (RFC 9110, 9.1). */
+function other_method(method: string | undefined): Content {
+  if (method === 'OPTIONS') return OPTIONS_ANSWER
+  return /^(?:POST|PUT|PATCH|DELETE|CONNECT|TRACE)$/.test(method ?? '') ? NOT_ALLOWED : NOT_IMPLEMENTED
+}
+
+/** What the user's answer gives, or else the article's content; 500 if it fails. */
+function ask(answer: Answer | undefined, request: Request | undefined, content: Content | string):
+Content | string | Promise<Content | string> {
+  if (!answer || !request) return content
   try {
-    const content = answer(request)
-    return content instanceof Promise ? content.then(checked).catch(failed) : checked(content)
+    const own = answer(request)
+    if (!is_thenable(own)) return own_content(own, request, content)
+    return Promise.resolve(own).then(own => own_content(own, request, content)).catch(error => failed(request, error))
   } catch (error) {
-    return failed(error)
+    return failed(request, error)
   }
 }
 
-/** An error for the log, with where it was thrown. */
-function one_line(error: unknown): string {
+/** A promise of any kind, of another realm too. */
+function is_thenable(value: unknown): value is PromiseLike<Content | undefined> {
+  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+}
+
+function own_content(own: unknown, request: Request, content: Content | string): Content | string {
+  if (own === undefined) return content
+  const is_answer = own instanceof Made && own.status >= 200
+  if (!is_answer) return failed(request, `answer must return a response made by http, or undefined, got ${summary(own)}`)
+  // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
+  if (request.method !== 'CONNECT' || own.status >= 300) return own
+  return new Made(own.status, own.head.replace(/Content-Length: \d+\r\n$/, ''), '', true)
+}
+
+function failed({ method, src }: Request, error: unknown): Content {
+  console.error(escaped(`${method} ${src} failed: ${typeof error === 'string' ? error : summary(error)}`))
+  return SERVER_ERROR
+}
+
+/** An error with the first place in its stack that is not Node's; or any other value. */
+function summary(value: unknown): string {
   try {
-    return inspect(error).split('\n', 2).join('')
+    if (!(value instanceof Error)) return inspect(value, { breakLength: Infinity })
+    const [, place] = /\n +at (?!.*\bnode:)(?:.*[/\\(])?([^/\\()\n]+:\d+:\d+)\)?$/m.exec(value.stack ?? '') ?? []
+    return `${value.name}: ${value.message}${place ? ` (at ${place})` : ''}`
   } catch {
-    return 'an error that cannot be shown'
+    return 'a value that cannot be shown'
   }
-}
-
-/** The answer to a method that nothing here takes (RFC 9110, 9.1). */
-function other_method(method: string): Content {
-  if (method === 'OPTIONS') return http`HTTP/1.1 204 No Content
-Allow: GET, HEAD, OPTIONS`
-  if (/^(?:POST|PUT|PATCH|DELETE|CONNECT|TRACE)$/.test(method)) return short_answer('405 Method Not Allowed', [['Allow', 'GET, HEAD']])
-  return short_answer('501 Not Implemented')
 }
 
 let date_second = 0, date_field = ''
@@ -835,73 +1289,132 @@ function date_line(): string {
   return date_field
 }
 
-/** A message made safe for a terminal; UTF-8 if it is, or else latin1. */
-function printable(text: string): string {
-  const bytes = Buffer.from(text, 'latin1')
-  return escaped(isUtf8(bytes) ? bytes.toString() : text)
+function status_line({ head }: Content): string {
+  return head.slice(0, head.indexOf('\r'))
 }
 
-/** Text with its control characters and backslashes as \xHH, and its lines after the first indented. */
-function escaped(text: string): string {
-  const escape = (character: string): string => '\\x' + character.charCodeAt(0).toString(16).padStart(2, '0')
-  return text.trimEnd().replaceAll('\r\n', '\n').replace(/[\0-\t\v-\x1f\x7f-\x9f\\]/g, escape).replaceAll('\n', '\n  ')
-}
+// ── log text: made safe for a terminal ──
+// What comes over the wire can neither move the cursor nor forge a line. It decodes UTF-8 and no other encoding.
 
-/** The program that runs, under the name that its user knows: server.ts, or wow-server where it is installed. */
-const program = process.argv[1] ?? ''
-
-const HELP = `Usage: ${basename(program)} [port] [--host address] [--quiet]
-
-  port      the port to listen on; ${PORT} if not given, 0 for any that is free
-  --host    the address to listen on; every address of this computer if not given
-  --quiet   no lines for the requests
-  --help    this text`
-
-/** Ends the program with one line that says what is wrong. */
-function fail(why: string): never {
-  console.error(escaped(why))
-  process.exit(1)
-}
-
-/** What went wrong with listening, and what to do. */
-function why_not(error: NodeJS.ErrnoException, port: number, host: string): string {
-  if (error.code === 'EADDRINUSE') return `port ${port} is in use: end the program that has it, or give another port (${basename(program)} ${port + 1})`
-  if (error.code === 'EACCES') return `port ${port} is not for every user: give one from 1024 on`
-  if (error.code === 'ENOTFOUND' || error.code === 'EADDRNOTAVAIL') return `${host} is no address of this computer: leave --host out for every one it has`
-  return error.message
-}
-
-function arguments_of(args: string[]): { port: number, host: string, quiet: boolean, help: boolean } {
-  try {
-    const { values: { host, quiet, help }, positionals: [port, ...others] } = parseArgs({
-      args,
-      allowPositionals: true,
-      options: { host: { type: 'string', default: HOST }, quiet: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
-    })
-    if (port !== undefined && !(/^\d{1,5}$/.test(port) && Number(port) < 65_536)) fail(`${port} is no port: give a number from 0 to 65535`)
-    if (others.length) fail(`one port is enough: what is ${others.join(' ')}? see --help`)
-    return { port: Number(port ?? PORT), host, quiet, help }
-  } catch (error) {
-    return fail(`${error instanceof Error ? error.message.split('. ', 1)[0] : error}; see --help`)
+/** A log that gets text made safe, and whose errors are thrown where they cannot end the loop. */
+function safe_log(log: Log): Log {
+  return (what, value) => {
+    try {
+      log(what, typeof value === 'string' ? printable(value) : value)
+    } catch (error) {
+      process.nextTick(() => { throw error })
+    }
   }
 }
 
-function main(): void {
-  const { port, host, quiet, help } = arguments_of(process.argv.slice(2))
-  if (help) return console.log(HELP)
-  // under Deno, to ask for colours is to ask the user for leave to read the environment
-  const colours = !('Deno' in globalThis) && process.stdout.isTTY && process.stdout.hasColors()
-  const paint = (colour: 'cyan' | 'green', text: string): string => colours ? styleText(colour, text) : text
-  const stop = new AbortController()
-  const s = serve({ host, port, signal: stop.signal, log: quiet ? undefined : (what, value) => console.log(paint('cyan', what), value) })
-  s.on('listening', () => {
-    const { address, family, port } = s.address() as AddressInfo
-    const name = host === '' ? '127.0.0.1' : family === 'IPv6' ? `[${address}]` : address
-    console.log('Open', paint('green', `http://${name}:${port}/`))
+/** A message, with its lines after the first indented; decoded as UTF-8 if it is, or else as latin1. */
+function printable(text: string): string {
+  const bytes = Buffer.from(text, 'latin1'), decoded = isUtf8(bytes) ? bytes.toString() : text
+  return decoded.trimEnd().replaceAll('\r\n', '\n').split('\n').map(escaped).join('\n  ')
+}
+
+/** Text on one line, with its control characters and backslashes as \xHH. */
+function escaped(text: string): string {
+  return text.replace(/[\0-\x1f\x7f-\x9f\\]/g, character => '\\x' + character.charCodeAt(0).toString(16).padStart(2, '0'))
+}
+
+// ── command line ──
+// It starts `serve` with what the arguments say, and stops it at a signal. It has no options file and no daemon mode.
+
+/** The program that runs, under the name that its user knows: server.ts, or wow-server where it is installed. */
+function program_name(): string {
+  return basename(process.argv[1] ?? '')
+}
+
+/** How much of the log may wait for its reader, and how long the end waits for that. */
+const MAX_LOG_BYTES = 1_048_576
+const LAST_LOG_MS = 500
+
+const help_text = (): string => `Usage: ${program_name()} [port] [--host address] [--quiet]
+
+  port        the port to listen on; 8000 if not given, 0 for any that is free
+  -p, --port  another way to give the port
+  --host      the address to listen on; every address of this computer if not given
+  --quiet     print no requests
+  --help      print this text`
+
+type Arguments = { port: number, host: string, quiet: boolean, help: boolean }
+
+/** @throws Error with one line that says what is wrong */
+function arguments_of(args: string[]): Arguments {
+  const { values: { host, quiet, help, port: named }, positionals } = parseArgs({
+    args,
+    allowPositionals: true,
+    options: {
+      port: { type: 'string', short: 'p' },
+      host: { type: 'string', default: '' },
+      quiet: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
   })
-  s.on('error', error => s.listening ? console.error(error.message) : fail(why_not(error, port, host)))
-  // a log that nobody reads any more is no reason to stop
+  const [port = named ?? '8000', ...others] = positionals
+  if (!/^\d{1,5}$/.test(port) || Number(port) > 65_535)
+    throw new Error(`the port must be a number from 0 to 65535, got ${port}`)
+  if (others.length > 0 || named !== undefined && port !== named)
+    throw new Error(`expected one port, got more: ${[named, port, ...others].filter(Boolean).join(' ')}`)
+  return { port: Number(port), host, quiet, help }
+}
+
+/** Ends the program with one line that says what is wrong. */
+function fail(error: unknown, { port, host }: Partial<Arguments> = {}): never {
+  const { code = '', message = String(error) } = error as NodeJS.ErrnoException
+  const why: Record<string, string> = {
+    EADDRINUSE: `port ${port} is in use: end the program that has it, or take another port (${program_name()} ${
+      Number(port) + 1})`,
+    EACCES: `port ${port} is not for every user: take one from 1024 on`,
+    ENOTFOUND: `${host} is not an address of this computer: leave --host out to listen on every address`,
+    EADDRNOTAVAIL: `${host} is not an address of this computer: leave --host out to listen on every address`,
+  }
+  const is_usage = code.startsWith('ERR_PARSE_ARGS')
+  console.error(escaped(why[code] ?? (is_usage ? `${message.split('. ', 1)[0]}; see --help` : message)))
+  process.exit(1)
+}
+
+/** Prints what is logged; leaves lines out while nobody reads them, so that they do not fill the memory. */
+function print_to_terminal(paint: (text: string) => string): Log {
+  let left_out = 0
+  return (what, value) => {
+    if (process.stdout.writableLength > MAX_LOG_BYTES) return void left_out++
+    if (left_out > 0) console.log(`(${left_out} lines left out, because nobody read them)`)
+    left_out = 0
+    console.log(paint(what), value)
+  }
+}
+
+/** Where to find the server: an address for this computer and, if it listens on every address, one for the others. */
+function print_addresses({ address, family, port }: AddressInfo, host: string, paint: (text: string) => string): void {
+  const name = host === '' ? '127.0.0.1' : family === 'IPv6' ? `[${address}]` : address
+  console.log('Open', paint(`http://${name}:${port}/`))
+  // Deno asks its user before it tells the addresses
+  if (host !== '' || 'Deno' in globalThis) return
+  const others = Object.values(networkInterfaces()).flat().find(other => other?.family === 'IPv4' && !other.internal)
+  if (others) console.log('From another computer', paint(`http://${others.address}:${port}/`))
+}
+
+function main(): void {
+  let given: Arguments
+  try {
+    given = arguments_of(process.argv.slice(2))
+  } catch (error) {
+    return fail(error)
+  }
+  const { port, host, quiet, help } = given
+  if (help) return console.log(help_text())
+  // Deno asks its user before it tells the environment, which says whether there are colours
+  const colours = !('Deno' in globalThis) && process.stdout.isTTY && process.stdout.hasColors()
+  const paint = (colour: 'cyan' | 'green') => (text: string): string => colours ? styleText(colour, text) : text
+  const stop = new AbortController()
+  const s = serve({ port, host, signal: stop.signal, log: quiet ? undefined : print_to_terminal(paint('cyan')) })
+  s.on('listening', () => print_addresses(s.address() as AddressInfo, host, paint('green')))
+  s.on('error', error => s.listening ? console.error(error.message) : fail(error, given))
+  // a log that nobody reads any more is no reason to stop, nor to stay
   process.stdout.on('error', () => {})
+  s.on('close', () => setTimeout(() => process.exit(), LAST_LOG_MS).unref())
   // the second signal finds no handler, and ends the program at once
   const stopping = (): void => {
     process.off('SIGINT', stopping).off('SIGTERM', stopping)
@@ -910,5 +1423,10 @@ function main(): void {
   process.on('SIGINT', stopping).on('SIGTERM', stopping)
 }
 
+/** Whether this module is the program that runs. */
+function is_program(path: string): boolean {
+  return existsSync(path) && realpathSync(path) === fileURLToPath(import.meta.url)
+}
+
 // run, not imported (Node 20 has no import.meta.main, and npm's commands are links)
-if (import.meta.main ?? (existsSync(program) && realpathSync(program) === fileURLToPath(import.meta.url))) main()
+if (import.meta.main ?? is_program(process.argv[1] ?? '')) main()
