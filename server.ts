@@ -189,7 +189,8 @@ function open(name: string, flags: string): number {
   try {
     return openSync(path, flags)
   } catch (cause) {
-    throw new Error(`${name} is missing: expected it at ${path}; copy it there from wow-server (dist/${name})`, { cause })
+    const why = `${name} is missing: expected it at ${path}; copy it there from wow-server's folder`
+    throw new Error(why, { cause })
   }
 }
 
@@ -346,8 +347,7 @@ const LAST_ACCEPTS_TURNS = 3
 class Listener extends Server implements Shared {
   readonly limits: Limits
   readonly log: Log
-  readonly shows_addr: boolean
-  readonly keeps_bodies: boolean
+  readonly answer: Answer | undefined
   readonly bodies = { bytes: 0 }
   now = performance.now()
   stopping = false
@@ -358,13 +358,13 @@ class Listener extends Server implements Shared {
   /** who came after the server was told to stop: not read from until nobody else comes */
   private readonly held: Socket[] = []
   private resolve_accept: ((accepted: Accepted) => void) | undefined
+  private readonly keep_resolve = (resolve: (accepted: Accepted) => void): void => { this.resolve_accept = resolve }
 
   constructor({ limits, log, answer, signal }: Checked) {
     super({ allowHalfOpen: true })
     this.limits = limits
     this.log = log
-    this.shows_addr = answer !== undefined || log !== silent
-    this.keeps_bodies = answer !== undefined
+    this.answer = answer
     this.on('connection', socket => this.connect(socket))
     // one accept that fails (no file descriptor is free) does not end the server; not to listen at all is the user's
     this.on('error', (error: NodeJS.ErrnoException) => {
@@ -376,7 +376,7 @@ class Listener extends Server implements Shared {
   /** The next connection on which a whole request waits, and the client's address. */
   accept(): Promise<Accepted> | Accepted {
     for (let conn; (conn = this.ready.shift()); ) if (!conn.is_gone) return [conn, conn.addr]
-    return new Promise(resolve => { this.resolve_accept = resolve })
+    return new Promise(this.keep_resolve)
   }
 
   hand_over(conn: Connection): void {
@@ -389,8 +389,8 @@ class Listener extends Server implements Shared {
   private connect(socket: Socket): void {
     if (this.stopping && this.listening) this.held.push(socket.pause())
     this.open_connections.set(socket, new Connection(socket, this))
-    const { on_data, on_end, on_error, on_close, on_drain } = this.socket_listeners
-    socket.on('data', on_data).on('end', on_end).on('error', on_error).on('close', on_close).on('drain', on_drain)
+    const { on_data, on_end, on_error, on_close } = this.socket_listeners
+    socket.on('data', on_data).on('end', on_end).on('error', on_error).on('close', on_close)
   }
 
   private start_clock(signal: AbortSignal | undefined): void {
@@ -412,7 +412,8 @@ class Listener extends Server implements Shared {
   private stop(): void {
     this.stopping = true
     this.now = performance.now()
-    setTimeout(() => { for (const socket of this.open_connections.keys()) socket.destroy() }, this.limits.stop_ms).unref()
+    const cut_off = (): void => { for (const socket of this.open_connections.keys()) socket.destroy() }
+    setTimeout(cut_off, this.limits.stop_ms).unref()
     for (const conn of this.open_connections.values()) conn.check_deadline()
     this.close_after(LAST_ACCEPTS_TURNS, performance.now() + LAST_ACCEPTS_MS)
   }
@@ -432,21 +433,6 @@ class Listener extends Server implements Shared {
 /** A connection on which a whole request waits, and the client's address. */
 type Accepted = [conn: Connection, addr: Address]
 type Address = readonly [address: string, port: number]
-
-/** What an event of any socket does to its connection: made once, because memory counts where thousands are idle. */
-function listeners_of(connections: Map<Socket, Connection>) {
-  return {
-    on_data(this: Socket, piece: Buffer): void { connections.get(this)?.on_data(piece) },
-    on_end(this: Socket): void { connections.get(this)?.on_end() },
-    on_drain(this: Socket): void { connections.get(this)?.on_drain() },
-    // 'close' follows
-    on_error(): void {},
-    on_close(this: Socket): void {
-      connections.get(this)?.on_close()
-      connections.delete(this)
-    },
-  }
-}
 
 // ── connection: the socket, and the state of one exchange after another ──
 // A connection is in one of a few states, each named as the limit that ends it:
@@ -468,10 +454,8 @@ type State = Exclude<Need, 'continue'> | 'answering' | 'write_ms' | 'linger_ms'
 type Shared = {
   readonly limits: Limits
   readonly log: Log
-  /** somebody sees the clients' addresses: to ask for one is a system call */
-  readonly shows_addr: boolean
-  /** somebody reads the bodies */
-  readonly keeps_bodies: boolean
+  /** nobody sees the bodies of requests without it */
+  readonly answer: Answer | undefined
   /** what all bodies together hold */
   readonly bodies: { bytes: number }
   /** performance.now() of the last tick: good enough for a deadline, and free */
@@ -479,6 +463,20 @@ type Shared = {
   readonly stopping: boolean
   readonly listening: boolean
   hand_over(conn: Connection): void
+}
+
+/** What the events of all sockets do: made once for all, because memory counts where thousands are idle. */
+function listeners_of(connections: Map<Socket, Connection>) {
+  return {
+    on_data(this: Socket, piece: Buffer): void { connections.get(this)?.on_data(piece) },
+    on_end(this: Socket): void { connections.get(this)?.on_end() },
+    // 'close' follows
+    on_error(): void {},
+    on_close(this: Socket): void {
+      connections.get(this)?.on_close()
+      connections.delete(this)
+    },
+  }
 }
 
 /** How long a text that is not HTTP is waited for if it has no line end: TCP may have cut it. */
@@ -518,9 +516,9 @@ class Connection {
     this.shared = shared
     this.since = shared.now
     this.reader = new Reader(shared)
-    // a listener for IPv6 and IPv4 shows an IPv4 address as ::ffff:127.0.0.1
-    this.addr = shared.shows_addr
-      ? [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0] : NO_ADDRESS
+    // a system call, so not where nobody sees it; a listener for IPv6 and IPv4 shows an IPv4 address as ::ffff:127.0.0.1
+    const is_seen = shared.answer !== undefined || shared.log !== silent
+    this.addr = is_seen ? [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0] : NO_ADDRESS
   }
 
   /** The request to answer; undefined for a text that is not HTTP. */
@@ -545,13 +543,12 @@ class Connection {
 
   /** Ends the exchange once its answer is sent: the connection is closed, or waits to be accepted again. */
   close(): void {
-    const { answer } = this
-    if (!answer) return this.finish()
-    this.answer = undefined
+    if (!this.answer) return this.finish()
     // the answers before this one do not wait for it
     if (this.pending) this.socket.write(this.pending, 'latin1')
     this.pending = ''
-    answer.then(content => {
+    this.answer.then(content => {
+      this.answer = undefined
       this.send(content)
       this.finish()
     })
@@ -565,20 +562,16 @@ class Connection {
     else this.socket.pause()
   }
 
-  /** The client sends no more. While an answer is due, it may wait for that or be gone; it has linger_ms, as a guess. */
+  /** The client sends no more. If an answer is due, it waits for that or is gone: after linger_ms it counts as gone. */
   on_end(): void {
     if (this.is_reading) this.proceed()
     else if (this.state === 'answering') this.enter('answering')
   }
 
-  /** The client has taken what was written, or the others have had their turn. */
-  on_drain(): void {
-    if (this.state === 'write_ms' && !this.socket.writableEnded) this.proceed()
-  }
-
   on_close(): void {
     this.message?.abort()
-    this.reader.release()
+    // the user's answer may still work with the body
+    if (!this.answer) this.reader.clear()
   }
 
   /** Ends the state if it has lasted too long. Times are those of ticks: one more tick, so as never to be early. */
@@ -667,10 +660,9 @@ class Connection {
     // the last one too if the client has ended or the server stops, and no more has arrived
     const nobody_asks = this.socket.readableEnded || this.shared.stopping || !this.shared.listening
     this.last ||= content.close || nobody_asks && !this.reader.has_unread
-    this.pending += content.head + date_line() + (this.last ? 'Connection: close\r\n\r\n' : '\r\n')
-    if (this.message?.method === 'HEAD') return
-    if (typeof content.body === 'string') this.pending += content.body
-    else this.body = content.body
+    const has_body = this.message?.method !== 'HEAD'
+    this.pending += response_text(content, this.last, has_body)
+    if (has_body && typeof content.body !== 'string') this.body = content.body
   }
 
   private finish(): void {
@@ -679,7 +671,7 @@ class Connection {
     this.proceed()
   }
 
-  /** Writes what is ready; false if the rest is written later, by `on_drain`. */
+  /** Writes what is ready; false if it goes on later, when the client has taken it or the others had their turn. */
   private write(): boolean {
     const { socket } = this
     while (!socket.writableNeedDrain && this.given_bytes <= TURN_BYTES) {
@@ -691,8 +683,9 @@ class Connection {
       this.pending = ''
     }
     this.enter('write_ms')
-    if (!socket.writableNeedDrain) setImmediate(() => this.on_drain())
     this.given_bytes = 0
+    if (socket.writableNeedDrain) socket.once('drain', () => this.proceed())
+    else setImmediate(() => this.proceed())
     return false
   }
 
@@ -749,7 +742,7 @@ export type Request = {
   readonly body: Uint8Array<ArrayBuffer>
   /** the client's */
   readonly addr: readonly [address: string, port: number]
-  /** made when first asked for; aborted when the client is gone, or the server has stopped, before the answer is there */
+  /** made when first asked for; aborted when the client is gone or the server has stopped, before there is an answer */
   readonly signal: AbortSignal
 }
 
@@ -801,10 +794,13 @@ const FRAMING_NAME = in_any_case('(?:host|connection|content-length|transfer-enc
 const KEEP_ALIVE   = '[Cc]onnection: keep-alive\\r\\n'
 const PLAIN_FIELDS = `(?:${KEEP_ALIVE}|(?!${FRAMING_NAME}:)${FIELD_LINE})*`
 /** A Host that is a name or an IPv4 address. */
-const PLAIN_HOST   = `(${in_any_case('host')}): ?[\\w\\-.]+(?::\\d*)?\\r\\n`
+const PLAIN_HOST   = `([Hh])[Oo][Ss][Tt]: ?[\\w\\-.]+(?::\\d*)?\\r\\n`
+/** What a client says that makes one connection for each request. */
+const PLAIN_CLOSE  = '([Cc])onnection: close\\r\\n'
 /** The fields from the first that needs a closer look. */
 const OTHER_FIELDS = `((?!${KEEP_ALIVE})(?=${FRAMING_NAME}:)(?:${FIELD_LINE})+)`
-const WHOLE_HEAD   = `(${TOKEN}) (${TARGET}) ${VERSION}${PLAIN_FIELDS}(?:${PLAIN_HOST}${PLAIN_FIELDS})?${OTHER_FIELDS}?\\r\\n`
+const FIELDS       = `${PLAIN_FIELDS}(?:${PLAIN_HOST}${PLAIN_FIELDS}(?:${PLAIN_CLOSE}${PLAIN_FIELDS})?)?${OTHER_FIELDS}?`
+const WHOLE_HEAD   = `(${TOKEN}) (${TARGET}) ${VERSION}${FIELDS}\\r\\n`
 const WRONG_LINE   = `(?!${FIELD_LINE}|\\r\\n)[^\\r\\n]*(?:\\n|\\r[^])`
 /** A whole head, or one up to its first wrong line, which is told by its groups: they are undefined then. */
 const HEAD = new RegExp(
@@ -891,17 +887,17 @@ export class Reader {
     this.at = 0
   }
 
-  /** A request that needs no closer look: a path, HTTP/1.1, one Host that is a name, no body. */
-  private plain_request([text, method = '', target = '', major, minor, plain_host, other_fields]: RegExpExecArray):
-  Received | undefined {
+  /** A request that needs no closer look: for a path, with one Host that is a name, and without a body. */
+  private plain_request(match: RegExpExecArray): Received | undefined {
+    const [text, method = '', target = '', major, minor, plain_host, plain_close, other_fields] = match
     const { head_bytes, target_bytes } = this.shared.limits
-    const is_plain = plain_host !== undefined && other_fields === undefined && method !== 'CONNECT'
-    const is_path_of_1_1 = major === '1' && minor !== '0' && target.startsWith('/')
+    const has_plain_fields = plain_host !== undefined && other_fields === undefined
+    const has_path = target.startsWith('/') && method !== 'CONNECT'
     const is_short = text.length <= head_bytes && target.length <= target_bytes
-    if (!is_plain || !is_path_of_1_1 || !is_short) return undefined
+    if (!has_plain_fields || !has_path || !is_short || major !== '1') return undefined
     this.take(text.length)
     this.is_first = false
-    return new Received(text, method, target, NO_BYTES, false)
+    return new Received(text, method, target, NO_BYTES, plain_close !== undefined || minor === '0')
   }
 
   private *read_message(match: RegExpExecArray | null): Steps<Received | undefined> {
@@ -999,14 +995,14 @@ export class Reader {
     for (let missing = length; ; ) {
       const text = this.text.slice(this.at, this.at + missing)
       const piece = this.arrived.subarray(0, missing - text.length)
-      if (this.shared.keeps_bodies && text.length + piece.length > 0) {
+      if (this.shared.answer && text.length + piece.length > 0) {
         this.make_room(text.length + piece.length, most)
         this.body.write(text, this.body_length, 'latin1')
         this.body.set(piece, this.body_length + text.length)
         this.body_length += text.length + piece.length
       }
       this.take(text.length)
-      this.arrived = this.arrived.subarray(piece.length)
+      this.arrived = piece.length < this.arrived.length ? this.arrived.subarray(piece.length) : NO_BYTES
       missing -= text.length + piece.length
       if (missing === 0) return
       const ending = yield 'body_ms'
@@ -1173,7 +1169,7 @@ function parts_of(method: string, target: string): { src: string, host?: string 
   } else {
     if (target.startsWith('/') || target === '*' && method === 'OPTIONS') return { src: target }
     const [, s, host = '', path = ''] = /^http(s?):\/\/([^/?]*)(.*)$/i.exec(target) ?? []
-    if (s && is_host(host)) throw refuse('421 Misdirected Request', 'this connection is not secured: https is not served here')
+    if (s && is_host(host)) throw refuse('421 Misdirected Request', 'https is not served on this connection')
     if (is_host(host)) return { src: path.startsWith('/') ? path : `/${path}`, host }
   }
   throw bad_request(`expected a path, or an http address, got ${shown(target)} (RFC 9112, 3.2)`)
@@ -1257,7 +1253,7 @@ function is_thenable(value: unknown): value is PromiseLike<Content | undefined> 
 function own_content(own: unknown, request: Request, content: Content | string): Content | string {
   if (own === undefined) return content
   const is_answer = own instanceof Made && own.status >= 200
-  if (!is_answer) return failed(request, `answer must return a response made by http, or undefined, got ${summary(own)}`)
+  if (!is_answer) return failed(request, `answer must return a Content made by http or undefined, got ${summary(own)}`)
   // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
   if (request.method !== 'CONNECT' || own.status >= 300) return own
   return new Made(own.status, own.head.replace(/Content-Length: \d+\r\n$/, ''), '', true)
@@ -1289,6 +1285,23 @@ function date_line(): string {
   return date_field
 }
 
+/** The response that was sent last: the same one is often sent again within its second. */
+const latest: { content?: Content, date: string, text: string } = { date: '', text: '' }
+
+/** A response as it goes out, with its body if that is a text. */
+function response_text(content: Content, is_last: boolean, has_body: boolean): string {
+  const { head, body } = content, date = date_line()
+  const body_text = has_body && typeof body === 'string' ? body : ''
+  if (is_last) return `${head}${date}Connection: close\r\n\r\n${body_text}`
+  if (!has_body) return `${head}${date}\r\n`
+  if (latest.content !== content || latest.date !== date) {
+    latest.content = content
+    latest.date = date
+    latest.text = `${head}${date}\r\n${body_text}`
+  }
+  return latest.text
+}
+
 function status_line({ head }: Content): string {
   return head.slice(0, head.indexOf('\r'))
 }
@@ -1315,7 +1328,8 @@ function printable(text: string): string {
 
 /** Text on one line, with its control characters and backslashes as \xHH. */
 function escaped(text: string): string {
-  return text.replace(/[\0-\x1f\x7f-\x9f\\]/g, character => '\\x' + character.charCodeAt(0).toString(16).padStart(2, '0'))
+  return text.replace(/[\0-\x1f\x7f-\x9f\\]/g, character =>
+    '\\x' + character.charCodeAt(0).toString(16).padStart(2, '0'))
 }
 
 // ── command line ──
