@@ -1,192 +1,470 @@
 #!/usr/bin/env node
 /**
  * The client of Vamei's article "Python 网络 01 原始 Python 服务器", on nothing but the socket.
- * Part 1 is the article, in its order; part 2 is what TCP and HTTP ask besides.
+ * Part 1 is the article, in its order; Part 2 is what TCP and HTTP ask for besides.
  *
  *     npx tsx client.ts 127.0.0.1                  run it, with the server's address
  *     import { send } from 'wow-server/client'     or use it as a module
  *
+ * Names in snake_case are the article's and ours, names in camelCase are Node's.
+ *
  * @module
  */
 import { isUtf8 } from 'node:buffer'
-import { once } from 'node:events'
 import { existsSync, realpathSync } from 'node:fs'
-import { connect, isIPv6, type Socket } from 'node:net'
+import { isIPv6, Socket } from 'node:net'
 import { basename } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 
 // ───────────────────────────── Part 1: the article ─────────────────────────────
 
 /**
- * Sends a request and receives the whole reply. It ends where its Content-Length says, or else where the server
- * closes the connection: a request in HTTP does well to ask for `Connection: close`.
+ * Sends a request and receives the whole reply. The reply ends where its head says (RFC 9112, 6.3), or else where the
+ * server closes the connection: an HTTP request should ask for `Connection: close`.
+ *
+ * @example
+ * const reply = await send('127.0.0.1', 'GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nConnection: close\r\n\r\n')
+ * console.log(String(reply)) // HTTP/1.1 200 OK …
+ *
  * @param host 'name', 'name:port', '::1' or '[::1]:port'; the port is 8000 if none is given
- * @param request is sent as it stands, text as UTF-8
- * @param options `signal` ends the waiting, and so do `silent_ms` without a byte (30 s by default)
- * @returns the reply as it came, head and body
- * @throws Error that says why there is no whole reply; its `cause` is the system's error, if there is one
+ * @param request is sent as it stands, text as UTF-8; 'can you hear me?' if none is given
+ * @returns the reply as it came, a Buffer: interim heads (1xx), the head, and the body, a chunked one still in chunks
+ * @throws Error that says why there is no whole reply; its `cause` is the system's error or the signal's reason, if any
  */
-export async function send(host: string, request: string | Uint8Array, options: { signal?: AbortSignal, silent_ms?: number } = {}): Promise<Uint8Array> {
+export function send(host: string, request?: string | Uint8Array, options: SendOptions = {}): Promise<Uint8Array> {
+  return client(host, request, options, () => {})
+}
+
+/** The article's program; `print` is the command line's. */
+async function client(host: string, request: Request, options: SendOptions, print: Print): Promise<Uint8Array> {
   // Address
-  const { HOST, PORT, authority } = address_of(host)
-  const { signal, silent_ms = 30_000 } = options
+  const HOST = address_of(host).name
+  const PORT = address_of(host).port ?? 8000
+
+  request ??= 'can you hear me?'
 
   // configure socket
-  const s = connect({ host: HOST, port: PORT, signal, timeout: silent_ms })
-  s.on('timeout', () => s.destroy(new Error(`nothing came for ${silent_ms / 1000} s: is the address right, and the request whole (a head in HTTP ends with an empty line)?`)))
-  try {
-    await once(s, 'connect')
+  const s = new Connection(options)
+  await s.connect(HOST, PORT)
 
-    // send message
+  // send message
+  s.sendall(request)
+  // receive message
+  const reply = await s.recv()
+  print('reply is:', reply)
+  // close connection
+  s.close()
+
+  return reply.bytes
+}
+
+// ──────────────────── Part 2: what TCP and HTTP ask for besides ────────────────────
+
+// ───────────────────────────── the connection ─────────────────────────────
+// The article's socket, with limits. A failure closes it and rejects the step that is waiting.
+// It receives one reply: it is not kept for another request, and no request is sent twice.
+
+/** What ends an exchange early. */
+export type SendOptions = {
+  /** Aborting it ends the exchange. */
+  signal?: AbortSignal | undefined
+  /** How long nothing may come (milliseconds); 30 s by default, about as long as servers work on one answer. */
+  silent_ms?: number | undefined
+  /** How long the whole exchange may take (milliseconds); a minute by default, so that a trickle ends too. */
+  total_ms?: number | undefined
+  /** How long the reply may be (bytes); 64 MiB by default, which any computer can hold. */
+  max_bytes?: number | undefined
+}
+
+type Request = string | Uint8Array | undefined
+type Print = (label: string, reply: Reply) => void
+
+/** The longest time that Node's timers can wait (milliseconds); Infinity becomes this. */
+const MAX_TIMER_MS = 2_147_483_647
+
+class Connection {
+  private readonly socket = new Socket()
+  private readonly options: SendOptions
+  private peer = ''
+  private method = ''
+  private error: Error | undefined
+  private reject = (_error: Error): void => {}
+  private release = (): void => {}
+
+  constructor(options: SendOptions) {
+    this.options = options
+  }
+
+  connect(host: string, port: number): Promise<void> {
+    const { socket, options: { signal, silent_ms = 30_000, total_ms = 60_000 } } = this
+    this.peer = authority_of(host, port)
+    const on_silence = (): void => this.fail(`nothing came for ${silent_ms / 1000} s: ${socket.bytesRead
+      ? `the reply stopped after ${socket.bytesRead} bytes`
+      : 'is the address right, and the request whole (a head in HTTP ends with an empty line)?'}`)
+    const on_deadline = (): void =>
+      this.fail(`expected the whole reply within ${total_ms / 1000} s, got ${socket.bytesRead} bytes of it`)
+    const on_abort = (): void => this.fail('aborted', signal?.reason)
+    socket.on('error', (error: NodeJS.ErrnoException) => this.fail(reason_of(error), error))
+    socket.setTimeout(Math.min(silent_ms, MAX_TIMER_MS), on_silence)
+    const timer = setTimeout(on_deadline, Math.min(total_ms, MAX_TIMER_MS))
+    signal?.addEventListener('abort', on_abort)
+    this.release = () => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', on_abort)
+    }
+    if (signal?.aborted) on_abort()
+    return this.wait(resolve => socket.connect(port, host, resolve))
+  }
+
+  /** Does not wait until all is sent: a server may answer before. */
+  sendall(request: string | Uint8Array): void {
     const message = Buffer.from(request)
-    s.write(message)
-    // receive message
-    const reply = await recv(s, message.toString('latin1', 0, 5) === 'HEAD ')
-    return reply
-  } catch (error) {
-    throw signal?.aborted ? new Error(`${authority}: aborted`, { cause: signal.reason }) : explained(error, authority)
-  } finally {
-    // close connection
-    s.destroy()
+    this.method = message.toString('latin1', 0, 8).split(' ', 1)[0] ?? ''
+    this.socket.write(message)
+  }
+
+  recv(): Promise<Reply> {
+    const { max_bytes = 67_108_864 } = this.options
+    const reading = new Reader(max_bytes).read_reply(this.method)
+    return this.wait(resolve => {
+      const read = (piece?: Buffer): void => {
+        try {
+          const { done, value } = reading.next(piece)
+          if (done) resolve(value)
+        } catch (error) {
+          this.fail(error instanceof Error ? error.message : String(error))
+        }
+      }
+      read()
+      this.socket.on('data', read).on('end', read)
+    })
+  }
+
+  close(): void {
+    this.release()
+    this.socket.destroy()
+  }
+
+  private wait<T>(start: (resolve: (value: T) => void) => void): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.reject = reject
+      if (this.error) reject(this.error)
+      else start(resolve)
+    })
+  }
+
+  private fail(message: string, cause?: unknown): void {
+    this.error ??= new Error(`${this.peer}: ${message}`, cause === undefined ? {} : { cause })
+    this.close()
+    this.reject(this.error)
   }
 }
 
-/** The article's program; the address and the request are the command line's. */
-async function main(): Promise<void> {
-  process.stdout.on('error', fail)
-  try {
-    const { host, request, help } = arguments_of(process.argv.slice(2))
-    if (help) return console.log(HELP)
-    const reply = Buffer.from(await send(host, request))
-    if (request.startsWith('GET ') && !process.stdout.isTTY) keep(reply)
-    else console.log('reply is:', printable(text_of(reply)))
-  } catch (error) {
-    fail(error)
+// ───────────────────────────── reading a reply ─────────────────────────────
+// Where a reply ends (RFC 9112, 6.3). It knows no socket: a generator yields for each piece (undefined once the server
+// has closed), returns the whole reply, or throws what is wrong with it. A length that could be read in two ways is an
+// error. It knows no transfer coding but chunked, and leaves the chunks in place.
+
+type Reply = { bytes: Buffer, body_start: number, chunked: boolean, type: string }
+/** Field names in lower case; the values of one name are joined by commas (RFC 9110, 5.3). */
+type Head = { version: string, status: number, fields: Map<string, string> }
+type Reading<T> = Generator<void, T, Buffer | undefined>
+
+/** The most bytes that a head, a chunk's first line or the trailers may have: four times what our server takes. */
+const MAX_HEAD_BYTES = 65_536
+
+// HTTP-version SP status-code SP [ reason-phrase ]; the last space may be missing, and the article's version is 1.x
+const STATUS_LINE = /^HTTP\/(1\.[\dx]) ([1-5]\d\d)(?: [^\0\r\n]*)?\r?\n$/
+// field-name ":" OWS field-value OWS: a space before the name (obs-fold) or the colon is an error
+const FIELD_LINE = /^([!#$%&'*+.^_`|~\w-]+):([^\0\r\n]*)\r?\n$/
+// chunk-size [ chunk-ext ] CRLF
+const CHUNK_LINE = /^([\dA-Fa-f]+)(?:[\t ]*;[^\0\r\n]*)?\r\n$/
+
+class Reader {
+  private readonly max_bytes: number
+  /** Doubles when it is full, so that a reply in pieces of one byte takes no more memory than another. */
+  private buffer = Buffer.alloc(0)
+  /** What has arrived. */
+  private bytes = this.buffer
+  private at = 0
+  private ended = false
+
+  constructor(max_bytes: number) {
+    this.max_bytes = max_bytes
+  }
+
+  *read_reply(method: string): Reading<Reply> {
+    if (!(yield* this.is_http())) {
+      yield* this.read_to_close()
+      return { bytes: this.bytes, body_start: 0, chunked: false, type: '' }
+    }
+    let head = yield* this.read_head()
+    // interim heads come before the one that counts; what follows 101 is not HTTP (RFC 9110, 15.2)
+    while (head.status < 200 && head.status !== 101) head = yield* this.read_head()
+    const body_start = this.at, { fields } = head
+    yield* this.read_body(head, method)
+    const chunked = this.at > body_start && fields.has('transfer-encoding')
+    const type = fields.get('content-type')?.split(/[\t ;]/, 1)[0] ?? ''
+    return { bytes: this.bytes.subarray(0, this.at), body_start, chunked, type }
+  }
+
+  /** What is not HTTP is bare text, such as the article's `Yes`. */
+  private *is_http(): Reading<boolean> {
+    for (;;) {
+      const start = this.bytes.toString('latin1', 0, 5)
+      if (start.length === 5 || !'HTTP/'.startsWith(start)) return start === 'HTTP/'
+      if (this.ended && !start) throw new Error('the connection was closed without a reply')
+      yield* this.receive(`after ${start}`)
+    }
+  }
+
+  private *read_head(): Reading<Head> {
+    const limit = this.at + MAX_HEAD_BYTES
+    const line = yield* this.read_line('the head', limit)
+    const [, version, status] = STATUS_LINE.exec(line) ?? []
+    if (!version) throw unexpected('a status line such as HTTP/1.1 200 OK', line)
+    return { version, status: Number(status), fields: yield* this.read_fields('the head', limit) }
+  }
+
+  private *read_fields(part: string, limit: number): Reading<Map<string, string>> {
+    const fields = new Map<string, string>()
+    for (;;) {
+      const line = yield* this.read_line(part, limit)
+      if (line === '\r\n' || line === '\n') return fields
+      const [, name, value = ''] = FIELD_LINE.exec(line) ?? []
+      if (!name) throw unexpected('a field (Name: value)', line)
+      const key = name.toLowerCase(), list = fields.get(key), item = value.replace(/^[\t ]+/, '')
+      fields.set(key, list === undefined ? item : `${list}, ${item}`)
+    }
+  }
+
+  /** Returns a line with its end, which may be LF alone (RFC 9112, 2.2), as in the article. */
+  private *read_line(part: string, limit: number): Reading<string> {
+    let end = this.bytes.indexOf('\n', this.at)
+    while (end < 0 && this.bytes.length < limit) {
+      const searched = this.bytes.length
+      yield* this.receive(`in ${part}`)
+      end = this.bytes.indexOf('\n', searched)
+    }
+    if (end < 0 || end >= limit) throw new Error(`expected ${part} in at most ${MAX_HEAD_BYTES} bytes, got more`)
+    const line = this.bytes.toString('latin1', this.at, end + 1)
+    this.at = end + 1
+    return line
+  }
+
+  /** In the order of RFC 9112, 6.3. Two fields of one name have become a list, which is refused. */
+  private *read_body({ version, status, fields }: Head, method: string): Reading<void> {
+    const is_tunnel = method === 'CONNECT' && status >= 200 && status < 300
+    const has_no_body = method === 'HEAD' || is_tunnel || [101, 204, 304].includes(status)
+    if (has_no_body) return
+    const coding = fields.get('transfer-encoding'), length = fields.get('content-length')
+    if (coding !== undefined) {
+      if (length !== undefined) throw unexpected('Transfer-Encoding or Content-Length', 'both')
+      if (version === '1.0') throw unexpected('no Transfer-Encoding in HTTP/1.0', coding)
+      if (!/^chunked[\t ]*$/i.test(coding)) throw unexpected('chunked alone as Transfer-Encoding', coding)
+      return yield* this.read_chunks()
+    }
+    if (length === undefined) return yield* this.read_to_close()
+    if (!/^\d+[\t ]*$/.test(length)) throw unexpected('one number as Content-Length', length)
+    yield* this.read_bytes(Number(length), 'the body')
+  }
+
+  /** To the end of the trailers (RFC 9112, 7.1). */
+  private *read_chunks(): Reading<void> {
+    for (;;) {
+      const line = yield* this.read_line('a chunk size', this.at + MAX_HEAD_BYTES)
+      const digits = CHUNK_LINE.exec(line)?.[1]
+      if (!digits) throw unexpected('a chunk size in hexadecimal digits, then CRLF', line)
+      const size = parseInt(digits, 16)
+      if (size === 0) break
+      yield* this.read_bytes(size, 'a chunk')
+      yield* this.read_bytes(2, 'the CRLF after a chunk')
+      const crlf = this.bytes.toString('latin1', this.at - 2, this.at)
+      if (crlf !== '\r\n') throw unexpected('CRLF after a chunk', crlf)
+    }
+    yield* this.read_fields('the trailers', this.at + MAX_HEAD_BYTES)
+  }
+
+  private *read_bytes(length: number, part: string): Reading<void> {
+    const end = this.at + length
+    this.check_length(end)
+    while (this.bytes.length < end) {
+      yield* this.receive(`after ${this.bytes.length - this.at} of ${length} bytes of ${part}`)
+    }
+    this.at = end
+  }
+
+  private *read_to_close(): Reading<void> {
+    while (!this.ended) yield* this.receive('')
+    this.at = this.bytes.length
+  }
+
+  /** Takes the next piece; `place` is where the reply was cut if there is none. */
+  private *receive(place: string): Reading<void> {
+    if (this.ended) throw new Error(`the reply was cut short ${place}`)
+    const piece = yield
+    this.ended = !piece
+    if (!piece) return
+    const { length } = this.bytes, end = length + piece.length
+    if (end > this.buffer.length) {
+      this.buffer = Buffer.allocUnsafe(2 * end)
+      this.bytes.copy(this.buffer)
+    }
+    piece.copy(this.buffer, length)
+    this.bytes = this.buffer.subarray(0, end)
+    this.check_length(end)
+  }
+
+  private check_length(end: number): void {
+    if (end > this.max_bytes) throw new Error(`expected a reply of at most ${this.max_bytes} bytes, got more`)
   }
 }
 
-// ──────────────────── Part 2: what TCP and HTTP ask besides ────────────────────
+// ───────────────────────────── the address ─────────────────────────────
+// A name or an IP address, with or without a port. It takes no URL, and does not look up whether the host exists.
 
-/** Takes an address apart; `authority` is what the Host field wants of it (RFC 9112, 3.2). */
-function address_of(host: string): { HOST: string, PORT: number, authority: string } {
-  const [, ipv6 = '', HOST = ipv6, port = '8000'] = /^(?:\[(.*)\]|([\w.-]+))(?::(\d+))?$/.exec(isIPv6(host) ? `[${host}]` : host) ?? []
-  const PORT = Number(port)
-  if (!HOST || ipv6 && !isIPv6(ipv6)) throw new Error(`${host} is no address: give a name or an IP address, with or without a port, as in 127.0.0.1:8000 or [::1]:8000`)
-  if (PORT < 1 || PORT > 65_535) throw new Error(`${port} is no port: give a number from 1 to 65535`)
-  // the zone of a link-local address means nothing to the other computer (RFC 4007, 11.2)
-  const name = ipv6 ? `[${ipv6.replace(/%.*/, '')}]` : HOST
-  return { HOST, PORT, authority: PORT === 80 ? name : `${name}:${PORT}` }
+function address_of(host: string): { name: string, port: number | undefined } {
+  const address = isIPv6(host) ? `[${host}]` : host
+  const [, ipv6 = '', name = ipv6, digits] = /^(?:\[([^\]]*)\]|([\w.-]+))(?::(\d+))?$/.exec(address) ?? []
+  const is_address = ipv6 ? isIPv6(ipv6) : name
+  if (!is_address) throw unexpected('a name or an IP address, as in 127.0.0.1:8000 or [::1]:8000', host)
+  if (!digits) return { name, port: undefined }
+  const port = Number(digits)
+  if (port < 1 || port > 65_535) throw unexpected('a port from 1 to 65535', host)
+  return { name, port }
 }
 
-/** What the system's errors mean, and what to do. */
-const WHY: Record<string, string> = {
+/** The address as the Host field has it (RFC 9112, 3.2). */
+function authority_of(host: string, port: number): string {
+  // the zone of a link-local address means nothing to another computer (RFC 4007, 11.2)
+  const name = isIPv6(host) ? `[${host.replace(/%.*/, '')}]` : host
+  return port === 80 ? name : `${name}:${port}`
+}
+
+// ───────────────────────────── errors ─────────────────────────────
+// One sentence each: what was expected and what came, or what the system's error means and what to do.
+// Codes that are not listed keep the system's own words.
+
+const REASONS: Record<string, string> = {
   ENOTFOUND:    'no such host: check the name, or give the address',
   EAI_AGAIN:    'the name cannot be looked up: check the network, or give the address',
-  EHOSTUNREACH: 'no way to that host: check the address and the network',
-  ENETUNREACH:  'no way to that host: check the address and the network',
-  ETIMEDOUT:    'no answer from that host: check the address and the network',
-  ECONNREFUSED: 'connection refused: is the server running? npx tsx server.ts starts it',
+  EHOSTUNREACH: 'that host cannot be reached: check the address and the network',
+  ENETUNREACH:  'that host cannot be reached: check the address and the network',
+  ETIMEDOUT:    'that host does not answer: check the address and the network',
   ECONNRESET:   'the connection was reset before the reply was whole: try again',
   EPIPE:        'the connection was closed before the request was whole: try again',
 }
 
-function explained(error: unknown, authority: string): Error {
-  const { code = '', message } = error as NodeJS.ErrnoException
-  return new Error(`${authority}: ${WHY[code] ?? message}`, code ? { cause: error } : {})
+function reason_of({ code = '', message }: NodeJS.ErrnoException): string {
+  if (code !== 'ECONNREFUSED') return REASONS[code] ?? message
+  const server = program_name() === 'client.ts' ? 'npx tsx server.ts' : 'npx wow-server'
+  return `connection refused: is the server running? ${server} starts it`
 }
 
-/** How far into a reply its head is looked for (bytes); without an end, a long text would be searched again and again. */
-const HEAD_BYTES = 65_536
+/** The program under the name that its user knows: client.ts, or wow-client where it is installed. */
+function program_name(): string {
+  return basename(process.argv[1] ?? '')
+}
 
-/** Receives until the reply is whole (RFC 9112, 6.3). */
-async function recv(s: Socket, head_only: boolean): Promise<Buffer> {
-  const pieces: Buffer[] = []
-  let received = 0, start = Buffer.alloc(0), head = head_of(start)
-  for await (const piece of s as AsyncIterable<Buffer>) {
-    pieces.push(piece)
-    received += piece.length
-    if (!head.end && start.length < HEAD_BYTES) {
-      start = Buffer.concat([start, piece])
-      head = head_of(start, head_only)
-    }
-    if (received >= head.end + head.length) return Buffer.concat(pieces, head.end + head.length)
+function unexpected(expected: string, got: string): Error {
+  const text = got.replace(/\r?\n$/, ''), start = escaped(text.slice(0, 60))
+  return new Error(`expected ${expected}, got "${start}${text.length > 60 ? '…' : ''}"`)
+}
+
+// ───────────────────────────── showing a reply ─────────────────────────────
+// Text is printed with its control characters escaped, so that no server can write to your terminal as it likes. A body
+// that is not text is only counted. It undoes no content coding, and takes all text for UTF-8.
+
+function head_of({ bytes, body_start }: Reply): string {
+  return bytes.toString('utf8', 0, body_start)
+}
+
+/** The body, a chunked one without its chunks (RFC 9112, 7.1.3), which the reading has checked. */
+function body_of({ bytes, body_start, chunked }: Reply): Buffer {
+  const body = bytes.subarray(body_start)
+  if (!chunked) return body
+  const data = Buffer.alloc(body.length)
+  let length = 0
+  for (let at = 0, size = -1; size !== 0; at += size + 2) {
+    const line_end = body.indexOf('\n', at) + 1
+    size = parseInt(body.toString('latin1', at, line_end), 16)
+    at = line_end
+    length += body.copy(data, length, at, at + size)
   }
-  // the server has closed
-  const reply = Buffer.concat(pieces)
-  if (!received) throw new Error('closed without a reply: is the request one that this server answers?')
-  if (!head.end && start.toString('latin1', 0, 5) === 'HTTP/') throw new Error('the reply was cut short, its head has no end: try again')
-  if (head.length < Infinity) throw new Error(`the reply was cut short after ${received - head.end} of ${head.length} bytes: try again`)
-  if (head.chunked && !unchunked(reply.subarray(head.end))) throw new Error('the reply was cut short, its last chunk is missing: try again')
-  return reply
+  return data.subarray(0, length)
 }
 
-/** What a reply's head says; `end`, where the body begins, is 0 while the head is not whole, or if there is none (bare text). */
-function head_of(reply: Buffer, head_only = false): { end: number, length: number, chunked: boolean, type: string } {
-  const text = reply.toString('latin1', 0, HEAD_BYTES), heads = /HTTP\/[^]*?\n\r?\n/y
-  let head = ''
-  // interim ones (1xx) come before the one that counts (RFC 9110, 15.2)
-  do head = heads.exec(text)?.[0] ?? ''
-  while (/^\S+ +1/.test(head))
-  const field = (name: string): string => new RegExp(`^${name}:[\\t ]*(.*?)[\\t ]*$`, 'im').exec(head)?.[1] ?? ''
-  const coding = field('transfer-encoding'), digits = field('content-length')
-  const bodiless = head && (head_only || /^\S+ +[23]04/.test(head))
-  const length = bodiless ? 0 : coding || !/^\d+$/.test(digits) ? Infinity : Number(digits)
-  return { end: heads.lastIndex, length, chunked: /\bchunked$/i.test(coding), type: field('content-type') }
+/** The reply as text if its body is text (RFC 9110, 8.3). */
+function text_of(reply: Reply): string {
+  const head = head_of(reply), body = body_of(reply), type = reply.type || 'no type'
+  const is_text_type = /^text\/|\b(?:json|xml|javascript|yaml|x-www-form-urlencoded)\b/i.test(type)
+  const is_text = reply.type ? is_text_type : isUtf8(body) && !body.includes(0)
+  if (is_text || !body.length) return head + String(body)
+  return `${head}(${body.length} bytes of ${type}: a GET with > FILE after it keeps them)`
 }
 
-/** Puts a chunked body together (RFC 9112, 7.1); undefined if it was cut short. */
-function unchunked(body: Buffer): Buffer | undefined {
-  const chunks: Buffer[] = []
-  for (let at = 0; ; ) {
-    const end = body.indexOf('\r\n', at), size = parseInt(body.toString('latin1', at, end), 16)
-    if (end < 0 || !(size >= 0 && size < body.length)) return undefined
-    if (size === 0) return body.includes('\r\n\r\n', end) ? Buffer.concat(chunks) : undefined
-    at = end + 2 + size + 2
-    chunks.push(body.subarray(end + 2, at - 2))
+function printable(text: string): string {
+  return escaped(text.trimEnd().replaceAll('\r\n', '\n'), '\n')
+}
+
+/** Control characters, except the one to keep, and the backslash as \xHH. */
+function escaped(text: string, kept = ''): string {
+  const hex = (character: string): string => '\\x' + character.charCodeAt(0).toString(16).padStart(2, '0')
+  return text.replace(/[\0-\x1f\x7f-\x9f\\]/g, character => character === kept ? kept : hex(character))
+}
+
+// ───────────────────────────── the command line ─────────────────────────────
+// One request from the command line, and its reply printed. Whatever fails is one line on stderr and exit 1.
+
+async function main(): Promise<void> {
+  process.stdout.on('error', fail)
+  try {
+    const { host, request, help } = arguments_of(process.argv.slice(2))
+    const is_copy = request?.startsWith('GET ') && !process.stdout.isTTY
+    if (help) console.log(help_text())
+    else await client(host, request, {}, is_copy ? copy : show)
+  } catch (error) {
+    fail(error instanceof Error ? error : new Error(String(error)))
   }
 }
 
-/** The head as text, and the body, a chunked one put together. */
-function parts_of(reply: Buffer): { head: string, body: Buffer, type: string } {
-  const { end, chunked, type } = head_of(reply), body = reply.subarray(end)
-  return { head: reply.toString('utf8', 0, end), body: chunked && unchunked(body) || body, type }
+function show(label: string, reply: Reply): void {
+  console.log(label, printable(text_of(reply)))
 }
 
 /** Writes the body to stdout as it is, and the head to stderr. */
-function keep(reply: Buffer): void {
-  const { head, body } = parts_of(reply)
-  if (head) console.error(printable(head))
-  process.stdout.write(body)
-}
-
-/** The reply as text, if its body is text (RFC 9110, 8.3). */
-function text_of(reply: Buffer): string {
-  const { head, body, type } = parts_of(reply)
-  const is_text = type ? /^text\/|\b(?:json|xml|javascript|yaml|x-www-form-urlencoded)\b/i.test(type) : isUtf8(body) && !body.includes(0)
-  if (is_text || !body.length) return head + String(body)
-  return `${head}(${body.length} bytes of ${type || 'no type'}: a GET with > FILE after it keeps them)`
-}
-
-/** Text from the other side made safe for a terminal: control characters and the backslash as \xHH. */
-function printable(text: string): string {
-  const escape = (character: string): string => '\\x' + character.charCodeAt(0).toString(16).padStart(2, '0')
-  return text.trimEnd().replaceAll('\r\n', '\n').replace(/[\0-\t\v-\x1f\x7f-\x9f\\]/g, escape)
+function copy(_label: string, reply: Reply): void {
+  if (reply.body_start) console.error(printable(head_of(reply)))
+  process.stdout.write(body_of(reply))
 }
 
 /** Ends the program with one line that says what is wrong. */
-function fail(error: unknown): void {
-  const { code, message } = error as NodeJS.ErrnoException
-  // that nobody reads on (| head) is nothing wrong
+function fail({ code, message }: NodeJS.ErrnoException): void {
+  // a reader that has seen enough (| head) is not an error
   if (code === 'EPIPE') return
-  console.error(printable(message) + (code?.startsWith('ERR_PARSE_ARGS') ? '; see --help' : ''))
+  const line = message.replace(/[\0-\x1f\x7f-\x9f]/g, ' ')
+  console.error(code?.startsWith('ERR_PARSE_ARGS') ? `${line}; see --help` : line)
   process.exitCode = 1
 }
 
-/** The program that runs, under the name that its user knows: client.ts, or wow-client where it is installed. */
-const program = process.argv[1] ?? ''
+function arguments_of(args: string[]): { host: string, request: string | undefined, help: boolean } {
+  const options = { help: { type: 'boolean', default: false } } as const
+  const { values: { help }, positionals } = parseArgs({ args, options, allowPositionals: true })
+  const [host = '', request, ...others] = positionals
+  if (!host && !help) throw new Error('expected the address of a server, as in 127.0.0.1; see --help')
+  if (others.length) throw unexpected('one request (in quotes, see --help)', [request, ...others].join(' '))
+  if (help || !request?.startsWith('/')) return { host, request, help }
+  const { name, port = 8000 } = address_of(host)
+  // what cannot stand in a request target is percent-encoded (RFC 9112, 3.2)
+  const target = request.replace(/[^!"$-~]/gu, encodeURIComponent)
+  const head = `GET ${target} HTTP/1.1\r\nHost: ${authority_of(name, port)}\r\nConnection: close\r\n\r\n`
+  return { host, request: head, help }
+}
 
-const HELP = `Usage: ${basename(program)} HOST[:PORT] [REQUEST]
+function help_text(): string {
+  const name = program_name()
+  return `Usage: ${name} HOST[:PORT] [REQUEST]
 
   HOST      the server's name or address; with a port, an IPv6 address stands in brackets
   PORT      8000 if not given
@@ -195,18 +473,13 @@ const HELP = `Usage: ${basename(program)} HOST[:PORT] [REQUEST]
   --help    this text
 
 What a GET gets is written to a file or pipe as it is, without its head:
-  ${basename(program)} 127.0.0.1 /test.jpg > copy.jpg`
-
-function arguments_of(args: string[]): { host: string, request: string, help: boolean } {
-  const options = { help: { type: 'boolean', default: false } } as const
-  const { values: { help }, positionals: [host = '', request = 'can you hear me?', ...others] } = parseArgs({ args, options, allowPositionals: true })
-  if (!host && !help) throw new Error('which server? give its address, as in 127.0.0.1; see --help')
-  if (others.length) throw new Error(`one request is enough, in quotes if it has spaces: what is ${others.join(' ')}? see --help`)
-  if (help || !request.startsWith('/')) return { host, request, help }
-  // what cannot stand in a request-target is percent-encoded (RFC 9112, 3.2)
-  const path = request.replace(/[^!"$-~]/gu, encodeURIComponent)
-  return { host, request: `GET ${path} HTTP/1.1\r\nHost: ${address_of(host).authority}\r\nConnection: close\r\n\r\n`, help }
+  ${name} 127.0.0.1 /test.jpg > copy.jpg`
 }
 
-// run, not imported (Node 20 has no import.meta.main, and npm's commands are links)
-if (import.meta.main ?? (existsSync(program) && realpathSync(program) === fileURLToPath(import.meta.url))) main()
+/** Whether this file is the program that runs; npm's commands are links. */
+function is_program(path: string): boolean {
+  return existsSync(path) && pathToFileURL(realpathSync(path)).href === import.meta.url
+}
+
+// run, not imported (Node 20 has no import.meta.main)
+if (import.meta.main ?? is_program(process.argv[1] ?? '')) main()
