@@ -448,7 +448,7 @@ type Address = readonly [address: string, port: number]
 //
 // It knows no pattern: what to wait for next, the reader says. While an answer is due it reads at most one more piece.
 
-type State = Exclude<Need, 'continue'> | 'answering' | 'write_ms' | 'linger_ms'
+type State = 'silent_ms' | Exclude<Need, 'continue'> | 'answering' | 'write_ms' | 'linger_ms'
 
 /** What a listener's connections share. */
 type Shared = {
@@ -723,7 +723,7 @@ class Connection {
 // Of what RFC 9112 allows it leaves out transfer codings but chunked, and what chunk extensions and trailers say.
 
 /** What the reader waits for, by the limit that ends the waiting; 'continue' asks for an interim response before. */
-type Need = 'silent_ms' | 'idle_ms' | 'head_ms' | 'text_ms' | 'body_ms' | 'continue'
+type Need = 'idle_ms' | 'head_ms' | 'text_ms' | 'body_ms' | 'continue'
 /** Why no more comes: the limit is over, or the client has ended. */
 type Ending = 'late' | 'end'
 type Steps<Result> = Generator<Need, Result, Ending | undefined>
@@ -857,7 +857,7 @@ export class Reader {
       this.look()
       const match = this.match(HEAD), request = match && this.plain_request(match)
       if (request) return request
-      this.steps = this.read_message(match)
+      this.steps = this.read_message(match && this.head_of(match))
     }
     let { value, done } = this.steps.next()
     if (!done && ending && value !== 'continue') ({ value, done } = this.steps.next(ending))
@@ -900,11 +900,10 @@ export class Reader {
     return new Received(text, method, target, NO_BYTES, plain_close !== undefined || minor === '0')
   }
 
-  private *read_message(match: RegExpExecArray | null): Steps<Received | undefined> {
-    const is_whole = match?.[1] !== undefined && match[0].length <= this.shared.limits.head_bytes
-    const head = is_whole ? match : yield* this.wait_for_head()
+  private *read_message(whole_head: Head | null): Steps<Received | undefined> {
+    const head = whole_head ?? (yield* this.wait_for_head())
     if (!head) return this.take_text()
-    const [text, method = '', target = '', major, minor] = head
+    const { text, method, target, major, minor } = head
     this.head = text
     this.take(text.length)
     this.is_first = false
@@ -917,8 +916,15 @@ export class Reader {
     return new Received(shown_text, method, src, body, framing.close || method === 'CONNECT')
   }
 
+  /** What HEAD has matched, copied: a body may be waited for, and a slice would keep the whole piece in memory. */
+  private head_of({ 0: match, 1: is_whole, 3: major = '', 4: minor = '' }: RegExpExecArray): Head | null {
+    if (is_whole === undefined || match.length > this.shared.limits.head_bytes) return null
+    const text = copy_of(match), [method = '', target = ''] = text.split(' ', 2)
+    return { text, method, target, major, minor }
+  }
+
   /** Waits until a head is whole; null for a text that is not HTTP, and for nothing. */
-  private *wait_for_head(): Steps<RegExpExecArray | null> {
+  private *wait_for_head(): Steps<Head | null> {
     const { head_bytes } = this.shared.limits
     for (let has_skipped = false; ; ) {
       // one empty line before a request is ignored (RFC 9112, 2.2)
@@ -927,8 +933,9 @@ export class Reader {
         this.take(2)
       }
       this.let_go()
-      const match = this.match(HEAD), is_decided = match !== null && match[0].length <= head_bytes
-      if (is_decided && match[1] !== undefined) return match
+      const match = this.match(HEAD), head = match && this.head_of(match)
+      if (head) return head
+      const is_decided = match !== null && match[0].length <= head_bytes
       const start = this.text.slice(0, head_bytes), is_http = MEANT_AS_HTTP.test(start)
       if (is_decided && is_http) throw wrong_head(match[0])
       const may_be_http = is_http || start === '' || REQUEST_LINE_SO_FAR.test(start)
@@ -960,16 +967,21 @@ export class Reader {
   private *read_chunks(): Steps<void> {
     const { head_bytes, body_bytes } = this.shared.limits
     for (let room = body_bytes, line_room = head_bytes; ; ) {
-      const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, line_room), size = parseInt(digits, 16)
-      if (!Number.isSafeInteger(size)) throw bad_request(`expected the size of a chunk, got ${shown(digits)}`)
+      const { size, extra } = yield* this.read_chunk_line(line_room)
       if (size > room) throw this.too_long_body()
-      // the extensions, and zeros before the size
-      line_room -= line.length - 2 - size.toString(16).length
+      room -= size
+      line_room -= extra
       if (size === 0) return void (yield* this.take_match(TRAILERS, line_room))
       yield* this.take_bytes(size, body_bytes)
       yield* this.take_match(CHUNK_END, 2)
-      room -= size
     }
+  }
+
+  /** The size of a chunk, and how many bytes its line has besides: an extension, and zeros before the size. */
+  private *read_chunk_line(room: number): Steps<{ size: number, extra: number }> {
+    const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, room), size = parseInt(digits, 16)
+    if (!Number.isSafeInteger(size)) throw bad_request(`expected the size of a chunk, got ${shown(digits)}`)
+    return { size, extra: line.length - 2 - size.toString(16).length }
   }
 
   /** Waits until a pattern matches what has arrived, and takes that; its first group is undefined for what is wrong. */
@@ -990,24 +1002,28 @@ export class Reader {
     }
   }
 
-  /** Waits for so many bytes of the body, and moves each piece into it as it arrives; `most` is all there may be. */
+  /** Waits for so many bytes of the body; `most` is all there may be. */
   private *take_bytes(length: number, most: number): Steps<void> {
-    for (let missing = length; ; ) {
-      const text = this.text.slice(this.at, this.at + missing)
-      const piece = this.arrived.subarray(0, missing - text.length)
-      if (this.shared.answer && text.length + piece.length > 0) {
-        this.make_room(text.length + piece.length, most)
-        this.body.write(text, this.body_length, 'latin1')
-        this.body.set(piece, this.body_length + text.length)
-        this.body_length += text.length + piece.length
-      }
-      this.take(text.length)
-      this.arrived = piece.length < this.arrived.length ? this.arrived.subarray(piece.length) : NO_BYTES
-      missing -= text.length + piece.length
-      if (missing === 0) return
+    for (let missing = length - this.move_bytes(length, most); missing > 0; missing -= this.move_bytes(missing, most)) {
       const ending = yield 'body_ms'
       if (ending) throw cut_off(ending)
     }
+  }
+
+  /** Moves up to so many bytes of what has arrived into the body. */
+  private move_bytes(length: number, most: number): number {
+    const text = this.text.slice(this.at, this.at + length), piece = this.arrived.subarray(0, length - text.length)
+    const moved = text.length + piece.length
+    if (this.shared.answer && moved > 0) {
+      this.make_room(moved, most)
+      this.body.write(text, this.body_length, 'latin1')
+      this.body.set(piece, this.body_length + text.length)
+      this.body_length += moved
+    }
+    this.take(text.length)
+    // an empty rest of a piece would keep the whole piece in memory
+    this.arrived = piece.length < this.arrived.length ? this.arrived.subarray(piece.length) : NO_BYTES
+    return moved
   }
 
   /** Grows the body, by doubling, so that each byte is moved a few times at most. */
@@ -1043,10 +1059,10 @@ export class Reader {
     this.arrived = NO_BYTES
   }
 
-  /** Lets go of what is read: what is cut from a long string keeps all of it in memory. */
+  /** Lets go of what is read. */
   private let_go(): void {
     if (this.at === 0) return
-    this.text = Buffer.from(this.text.slice(this.at), 'latin1').toString('latin1')
+    this.text = copy_of(this.text.slice(this.at))
     this.at = 0
   }
 
@@ -1068,6 +1084,14 @@ export class Reader {
   }
 }
 
+/** A head that is whole; its version is not checked yet. */
+type Head = { text: string, method: string, target: string, major: string, minor: string }
+
+/** A text of its own: one that was cut from a long text keeps all of that in memory. */
+function copy_of(text: string): string {
+  return Buffer.from(text, 'latin1').toString('latin1')
+}
+
 function what_is(pattern: RegExp): string {
   if (pattern === CHUNK_LINE) return 'the size of a chunk in hexadecimal digits'
   return pattern === CHUNK_END ? 'CR LF after the data of a chunk' : 'field lines after the last chunk'
@@ -1085,13 +1109,13 @@ function ends_as_text(text: string, ending: Ending, is_http: boolean): boolean {
 function wrong_head(head: string): Refusal {
   const [, major, minor] = new RegExp(`^${TOKEN} ${TARGET} ${VERSION}`).exec(head) ?? []
   const line = shown(head.trimEnd().split('\n').at(-1) ?? '')
-  if (major !== undefined && major !== '1') return wrong_version(major, minor)
+  if (major && minor && major !== '1') return wrong_version(major, minor)
   if (/(?<!\r)\n|\r(?!\n)/.test(head)) return bad_request('expected CR LF at the end of each line (RFC 9112, 2.2)')
   if (!major) return bad_request(`expected a method, a request-target and HTTP/1.1, got ${line} (RFC 9112, 3)`)
   return bad_request(`expected a name, a colon and a value in a field line, got ${line} (RFC 9112, 5)`)
 }
 
-function wrong_version(major = '', minor = ''): Refusal {
+function wrong_version(major: string, minor: string): Refusal {
   return refuse('505 HTTP Version Not Supported', `expected HTTP/1.1, got HTTP/${major}.${minor}`)
 }
 
@@ -1247,7 +1271,7 @@ Content | string | Promise<Content | string> {
 
 /** A promise of any kind, of another realm too. */
 function is_thenable(value: unknown): value is PromiseLike<Content | undefined> {
-  return typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
 }
 
 function own_content(own: unknown, request: Request, content: Content | string): Content | string {
