@@ -251,25 +251,14 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
     throw type_error(`a response with status ${status} has no body, got one of ${bytes.length} bytes`)
 
   const head = lines.replace(/\n(?:content-length|transfer-encoding|connection|date):.*\r/gi, '')
-  return new Made(status, bodiless ? head : `${head}Content-Length: ${bytes.length}\r\n`,
+  return made(status, bodiless ? head : `${head}Content-Length: ${bytes.length}\r\n`,
     bytes.length <= MAX_TEXT_BODY_BYTES ? bytes.toString('latin1') : bytes,
     /\nconnection:(?:.*,)?[\t ]*close[\t ]*[,\r]/i.test(lines))
 }
 
-/** By its class the server knows what `http` made. */
-class Made implements Content {
-  readonly status: number
-  readonly head: string
-  readonly body: string | Uint8Array
-  readonly close: boolean
-
-  constructor(status: number, head: string, body: string | Uint8Array, close: boolean) {
-    this.status = status
-    this.head = head
-    this.body = body
-    this.close = close
-    Object.freeze(this)
-  }
+/** A content, marked as one that `http` has made, and never changed. */
+function made(status: number, head: string, body: string | Uint8Array, close: boolean): Content {
+  return Object.freeze({ __proto__: http.prototype, status, head, body, close })
 }
 
 // status-line = HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112, 4), then field lines (5)
@@ -281,22 +270,18 @@ const FIELD         = new RegExp(`^${TOKEN}:${VALUE}$`)
 
 /** Says what is wrong with the lines of a response's head. */
 function wrong_response(lines: string): string {
-  const [first = '', ...fields] = lines.split('\r\n').slice(0, -1)
-  if (!RESPONSE_HEAD.test(`${first}\r\n`)) {
-    const such = 'expected a status line such as HTTP/1.1 200 OK'
-    if (/^\s*$/.test(first)) return `${such} at the very beginning, got an empty line`
-    if (/^\s/.test(first)) return `${such} with nothing before it, got white space: ${inspect(first)}`
-    if (/^HTTP\/1\.1 \d{3}$/.test(first)) return `expected a space after the status code, got ${inspect(first)}`
-    return `${such}, got ${inspect(first)}`
-  }
+  const [first = '', ...fields] = lines.split('\r\n').slice(0, -1), got = `got ${inspect(first)}`
+  if (/^HTTP\/1\.1 \d{3}$/.test(first)) return `expected a space after the status code, ${got}`
+  if (/^\s|^$/.test(first)) return `expected a status line at the very beginning, without white space before it, ${got}`
+  if (!RESPONSE_HEAD.test(`${first}\r\n`)) return `expected a status line such as HTTP/1.1 200 OK, ${got}`
   const wrong = fields.find(field => !FIELD.test(field)) ?? ''
-  const [, name = ''] = /^([^:]*):/.exec(wrong) ?? []
-  if (/[^\0-\xff]/.test(wrong)) return `${not_latin1(name)}, got ${inspect(wrong)}`
+  if (/[^\0-\xff]/.test(wrong)) return not_latin1(wrong)
   return `expected a field line such as Content-Type: text/html, got ${inspect(wrong)}`
 }
 
-function not_latin1(name: string): string {
-  return `${name || 'a head'} must have characters of latin1 only (percent-encode the others)`
+function not_latin1(field: string): string {
+  const [name] = field.split(':', 1)
+  return `${name} must have characters of latin1 only, with others percent-encoded, got ${inspect(field)}`
 }
 
 function body_value(value: unknown): string | Uint8Array {
@@ -311,17 +296,16 @@ function head_value(value: unknown, written: string): string {
     return Array.from(value as Iterable<[string, string]>, ([name, text]) => field_line(name, text)).join('\n')
   if (typeof value !== 'string' && typeof value !== 'number')
     throw type_error(`a head value must be text or a number, got ${inspect(value)}`)
-  const text = String(value)
-  if (/^[\x20-\x7e\x80-\xff]*$/.test(text)) return text
-  const [name = ''] = written.slice(written.lastIndexOf('\n') + 1).split(':', 1)
-  if (/[^\0-\xff]/.test(text)) throw type_error(`${not_latin1(name)}, got ${inspect(text)}`)
-  throw type_error(`${name || 'a head'} must not have control characters, got ${inspect(text)}`)
+  const text = String(value), field = written.slice(written.lastIndexOf('\n') + 1) + text
+  if (/[^\0-\xff]/.test(text)) throw type_error(not_latin1(field))
+  if (/[\0-\x1f\x7f]/.test(text))
+    throw type_error(`a head value must not have control characters, got ${inspect(field)}`)
+  return text
 }
 
 function field_line(name: string, value: string): string {
-  if (typeof name !== 'string' || !/^[^: ]+$/.test(name))
-    throw type_error(`expected a field name such as Content-Type, got ${inspect(name)}`)
-  return `${head_value(name, '')}: ${head_value(value, `${name}:`)}`
+  if (!/^[^: ]+$/.test(name)) throw type_error(`expected a field name such as Content-Type, got ${inspect(name)}`)
+  return `${head_value(name, '')}: ${head_value(value, `${name}: `)}`
 }
 
 /** An error whose stack begins at the caller of `http`. */
@@ -344,11 +328,13 @@ const LAST_ACCEPTS_MS = 500
 const LAST_ACCEPTS_TURNS = 3
 
 /** The article's socket that listens: node:net's server, with an accept that can be awaited. */
-class Listener extends Server implements Shared {
+class Listener extends Server {
   readonly limits: Limits
   readonly log: Log
   readonly answer: Answer | undefined
+  /** what all bodies together hold */
   readonly bodies = { bytes: 0 }
+  /** performance.now() of the last tick: good enough for deadlines, and free */
   now = performance.now()
   stopping = false
   private readonly open_connections = new Map<Socket, Connection>()
@@ -375,7 +361,7 @@ class Listener extends Server implements Shared {
 
   /** The next connection on which a whole request waits, and the client's address. */
   accept(): Promise<Accepted> | Accepted {
-    for (let conn; (conn = this.ready.shift()); ) if (!conn.is_gone) return [conn, conn.addr]
+    for (let conn; (conn = this.ready.shift()); ) if (!conn.socket.destroyed) return [conn, conn.addr]
     return new Promise(this.keep_resolve)
   }
 
@@ -450,21 +436,6 @@ type Address = readonly [address: string, port: number]
 
 type State = 'silent_ms' | Exclude<Need, 'continue'> | 'answering' | 'write_ms' | 'linger_ms'
 
-/** What a listener's connections share. */
-type Shared = {
-  readonly limits: Limits
-  readonly log: Log
-  /** nobody sees the bodies of requests without it */
-  readonly answer: Answer | undefined
-  /** what all bodies together hold */
-  readonly bodies: { bytes: number }
-  /** performance.now() of the last tick: good enough for a deadline, and free */
-  readonly now: number
-  readonly stopping: boolean
-  readonly listening: boolean
-  hand_over(conn: Connection): void
-}
-
 /** What the events of all sockets do: made once for all, because memory counts where thousands are idle. */
 function listeners_of(connections: Map<Socket, Connection>) {
   return {
@@ -492,8 +463,8 @@ const NO_ADDRESS = ['', 0] as const
 class Connection {
   /** the client's; empty where nobody sees it */
   readonly addr: Address
-  private readonly socket: Socket
-  private readonly shared: Shared
+  readonly socket: Socket
+  private readonly server: Listener
   private readonly reader: Reader
   private state: State = 'silent_ms'
   /** when the state began */
@@ -511,23 +482,19 @@ class Connection {
   /** no request follows */
   private last = false
 
-  constructor(socket: Socket, shared: Shared) {
+  constructor(socket: Socket, server: Listener) {
     this.socket = socket
-    this.shared = shared
-    this.since = shared.now
-    this.reader = new Reader(shared)
-    // a system call, so not where nobody sees it; a listener for IPv6 and IPv4 shows an IPv4 address as ::ffff:127.0.0.1
-    const is_seen = shared.answer !== undefined || shared.log !== silent
+    this.server = server
+    this.since = server.now
+    this.reader = new Reader(server)
+    // a system call, so not where nobody sees it; an IPv4 address may come as ::ffff:127.0.0.1
+    const is_seen = server.answer !== undefined || server.log !== silent
     this.addr = is_seen ? [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0] : NO_ADDRESS
   }
 
   /** The request to answer; undefined for a text that is not HTTP. */
   get request(): Request | undefined {
     return this.message?.method ? this.message : undefined
-  }
-
-  get is_gone(): boolean {
-    return this.socket.destroyed
   }
 
   /** The text of the request that waits: its head in HTTP, with a character for each byte. */
@@ -576,11 +543,11 @@ class Connection {
 
   /** Ends the state if it has lasted too long. Times are those of ticks: one more tick, so as never to be early. */
   check_deadline(): void {
-    if (this.shared.now - this.since > this.limit_ms + TICK_MS) this.on_timeout()
+    if (this.server.now - this.since > this.limit_ms + TICK_MS) this.on_timeout()
   }
 
   private get limit_ms(): number {
-    const { state, shared: { limits, stopping } } = this
+    const { state, server: { limits, stopping } } = this
     switch (state) {
       case 'answering': return this.socket.readableEnded ? limits.linger_ms : Infinity
       case 'text_ms': return Infinity
@@ -595,7 +562,7 @@ class Connection {
 
   private enter(state: State): void {
     this.state = state
-    this.since = this.shared.now
+    this.since = this.server.now
   }
 
   private on_timeout(): void {
@@ -626,8 +593,8 @@ class Connection {
     } catch (refusal) {
       if (!(refusal instanceof Refusal)) throw refusal
       this.message = this.reader.refused
-      this.shared.log('Connected by', this.addr)
-      this.shared.log('Request is:', this.message.text)
+      this.server.log('Connected by', this.addr)
+      this.server.log('Request is:', this.message.text)
       this.last = true
       this.send(refusal.content)
       return undefined
@@ -639,7 +606,7 @@ class Connection {
     this.message = message
     this.last = message.close
     this.enter('answering')
-    this.shared.hand_over(this)
+    this.server.hand_over(this)
   }
 
   private wait(need: Exclude<Need, 'continue'>): void {
@@ -655,10 +622,10 @@ class Connection {
   /** Makes an answer ready to be written; several that are ready together are written together. */
   private send(content: Content | string): void {
     const is_http = typeof content !== 'string'
-    if (this.shared.log !== silent) this.shared.log('Reply is:', is_http ? status_line(content) : content)
+    if (this.server.log !== silent) this.server.log('Reply is:', is_http ? status_line(content) : content)
     if (!is_http) return void (this.pending += content)
     // the last one too if the client has ended or the server stops, and no more has arrived
-    const nobody_asks = this.socket.readableEnded || this.shared.stopping || !this.shared.listening
+    const nobody_asks = this.socket.readableEnded || this.server.stopping || !this.server.listening
     this.last ||= content.close || nobody_asks && !this.reader.has_unread
     const has_body = this.message?.method !== 'HEAD'
     this.pending += response_text(content, this.last, has_body)
@@ -677,27 +644,21 @@ class Connection {
     while (!socket.writableNeedDrain && this.given_bytes <= TURN_BYTES) {
       if (!this.pending && this.body.length === 0) return true
       const slice = this.body.length > WRITE_BYTES ? this.body.subarray(0, WRITE_BYTES) : this.body
+      const has_body = slice.length > 0
+      // the end of one slice is not to wait until the one before is acknowledged (RFC 1122, 4.2.3.4)
+      if (has_body) socket.setNoDelay(true).cork()
+      if (this.pending) socket.write(this.pending, 'latin1')
+      if (has_body) socket.write(slice)
+      if (has_body) socket.uncork()
       this.given_bytes += this.pending.length + slice.length
-      if (slice.length > 0) this.write_both(slice)
-      else socket.write(this.pending, 'latin1')
       this.pending = ''
+      if (has_body) this.body = this.body.subarray(slice.length)
     }
     this.enter('write_ms')
     this.given_bytes = 0
     if (socket.writableNeedDrain) socket.once('drain', () => this.proceed())
     else setImmediate(() => this.proceed())
     return false
-  }
-
-  /** Writes a slice of the body, together with the head that may stand before it. */
-  private write_both(slice: Uint8Array): void {
-    // the end of one slice is not to wait until the one before is acknowledged (RFC 1122, 4.2.3.4)
-    this.socket.setNoDelay(true)
-    this.socket.cork()
-    if (this.pending) this.socket.write(this.pending, 'latin1')
-    this.socket.write(slice)
-    this.socket.uncork()
-    this.body = this.body.subarray(slice.length)
   }
 
   /** Sends the end, and reads on: closing with something unread is a reset, which can destroy the answer. */
@@ -726,6 +687,8 @@ class Connection {
 type Need = 'idle_ms' | 'head_ms' | 'text_ms' | 'body_ms' | 'continue'
 /** Why no more comes: the limit is over, or the client has ended. */
 type Ending = 'late' | 'end'
+/** What the reader asks its server for. */
+type ReaderServer = Pick<Listener, 'limits' | 'answer' | 'bodies'>
 type Steps<Result> = Generator<Need, Result, Ending | undefined>
 
 /** A request as `answer` gets it. */
@@ -799,7 +762,8 @@ const PLAIN_HOST   = `([Hh])[Oo][Ss][Tt]: ?[\\w\\-.]+(?::\\d*)?\\r\\n`
 const PLAIN_CLOSE  = '([Cc])onnection: close\\r\\n'
 /** The fields from the first that needs a closer look. */
 const OTHER_FIELDS = `((?!${KEEP_ALIVE})(?=${FRAMING_NAME}:)(?:${FIELD_LINE})+)`
-const FIELDS       = `${PLAIN_FIELDS}(?:${PLAIN_HOST}${PLAIN_FIELDS}(?:${PLAIN_CLOSE}${PLAIN_FIELDS})?)?${OTHER_FIELDS}?`
+const HOST_CLOSE   = `(?:${PLAIN_HOST}${PLAIN_FIELDS}(?:${PLAIN_CLOSE}${PLAIN_FIELDS})?)?`
+const FIELDS       = `${PLAIN_FIELDS}${HOST_CLOSE}${OTHER_FIELDS}?`
 const WHOLE_HEAD   = `(${TOKEN}) (${TARGET}) ${VERSION}${FIELDS}\\r\\n`
 const WRONG_LINE   = `(?!${FIELD_LINE}|\\r\\n)[^\\r\\n]*(?:\\n|\\r[^])`
 /** A whole head, or one up to its first wrong line, which is told by its groups: they are undefined then. */
@@ -820,7 +784,7 @@ const TRAILERS   = new RegExp(`((?:${FIELD_LINE})*\\r\\n)|(?:${FIELD_LINE})*${WR
  * @internal
  */
 export class Reader {
-  private readonly shared: Shared
+  private readonly server: ReaderServer
   /** arrived, and not looked at yet */
   private arrived: Buffer = NO_BYTES
   /** taken from it, with a character for each byte; read up to `at` */
@@ -833,8 +797,8 @@ export class Reader {
   private body_length = 0
   private is_first = true
 
-  constructor(shared: Shared) {
-    this.shared = shared
+  constructor(server: ReaderServer) {
+    this.server = server
   }
 
   get has_unread(): boolean {
@@ -867,13 +831,13 @@ export class Reader {
 
   /** What there is of a message that was refused, to be logged. */
   get refused(): Received {
-    const text = this.head || this.text.slice(this.at, this.at + this.shared.limits.head_bytes)
+    const text = this.head || this.text.slice(this.at, this.at + this.server.limits.head_bytes)
     return new Received(text, text.startsWith('HEAD ') ? 'HEAD' : '', '', NO_BYTES, true)
   }
 
   /** Lets go of the body. */
   release(): void {
-    this.shared.bodies.bytes -= this.body.length
+    this.server.bodies.bytes -= this.body.length
     this.body = NO_BYTES
     this.body_length = 0
     this.head = ''
@@ -890,7 +854,7 @@ export class Reader {
   /** A request that needs no closer look: for a path, with one Host that is a name, and without a body. */
   private plain_request(match: RegExpExecArray): Received | undefined {
     const [text, method = '', target = '', major, minor, plain_host, plain_close, other_fields] = match
-    const { head_bytes, target_bytes } = this.shared.limits
+    const { head_bytes, target_bytes } = this.server.limits
     const has_plain_fields = plain_host !== undefined && other_fields === undefined
     const has_path = target.startsWith('/') && method !== 'CONNECT'
     const is_short = text.length <= head_bytes && target.length <= target_bytes
@@ -907,8 +871,10 @@ export class Reader {
     this.head = text
     this.take(text.length)
     this.is_first = false
-    if (major !== '1') throw wrong_version(major, minor)
-    if (target.length > this.shared.limits.target_bytes) throw this.too_long_target()
+    if (major !== '1')
+      throw refuse('505 HTTP Version Not Supported', `expected HTTP/1.1, got HTTP/${major}.${minor}`)
+    const { target_bytes } = this.server.limits
+    if (target.length > target_bytes) throw too_long('414 URI Too Long', 'a request-target', target_bytes)
     const framing = framing_of(text, minor === '0'), { src, host } = parts_of(method, target)
     if (framing.length > 0 || framing.chunked) yield* this.read_body(framing)
     const shown_text = host === undefined ? text : in_origin_form(text, target, src, host)
@@ -918,14 +884,14 @@ export class Reader {
 
   /** What HEAD has matched, copied: a body may be waited for, and a slice would keep the whole piece in memory. */
   private head_of({ 0: match, 1: is_whole, 3: major = '', 4: minor = '' }: RegExpExecArray): Head | null {
-    if (is_whole === undefined || match.length > this.shared.limits.head_bytes) return null
+    if (is_whole === undefined || match.length > this.server.limits.head_bytes) return null
     const text = copy_of(match), [method = '', target = ''] = text.split(' ', 2)
     return { text, method, target, major, minor }
   }
 
   /** Waits until a head is whole; null for a text that is not HTTP, and for nothing. */
   private *wait_for_head(): Steps<Head | null> {
-    const { head_bytes } = this.shared.limits
+    const { head_bytes } = this.server.limits
     for (let has_skipped = false; ; ) {
       // one empty line before a request is ignored (RFC 9112, 2.2)
       if (!has_skipped && this.text.startsWith('\r\n', this.at)) {
@@ -943,7 +909,9 @@ export class Reader {
       if (is_over && may_be_http) throw this.too_long_head(start)
       if (is_decided || is_over) return null
       const ending = yield may_be_http ? 'head_ms' : 'text_ms'
-      if (ending && ends_as_text(start, ending, is_http)) return null
+      const is_empty = !/[^\r\n]/.test(start), may_be_method = ending === 'late' && /^[A-Z]*$/.test(start)
+      if (ending && (is_empty ? ending === 'late' : is_http || may_be_method)) throw cut_off(ending)
+      if (ending) return null
       this.look()
     }
   }
@@ -957,7 +925,8 @@ export class Reader {
   }
 
   private *read_body({ length, chunked, expects_100 }: Framing): Steps<void> {
-    if (length > this.shared.limits.body_bytes) throw this.too_long_body()
+    const { body_bytes } = this.server.limits
+    if (length > body_bytes) throw too_long('413 Content Too Large', 'a body', body_bytes)
     if (expects_100 && !this.has_unread) yield 'continue'
     if (chunked) yield* this.read_chunks()
     else yield* this.take_bytes(length, length)
@@ -965,32 +934,33 @@ export class Reader {
 
   /** Reads a chunked body (RFC 9112, 7.1). Its trailers are dropped (RFC 9110, 6.5.1). */
   private *read_chunks(): Steps<void> {
-    const { head_bytes, body_bytes } = this.shared.limits
+    const { head_bytes, body_bytes } = this.server.limits
     for (let room = body_bytes, line_room = head_bytes; ; ) {
       const { size, extra } = yield* this.read_chunk_line(line_room)
-      if (size > room) throw this.too_long_body()
+      if (size > room) throw too_long('413 Content Too Large', 'a body', body_bytes)
       room -= size
       line_room -= extra
-      if (size === 0) return void (yield* this.take_match(TRAILERS, line_room))
+      if (size === 0) return void (yield* this.take_match(TRAILERS, 'field lines after the last chunk', line_room))
       yield* this.take_bytes(size, body_bytes)
-      yield* this.take_match(CHUNK_END, 2)
+      yield* this.take_match(CHUNK_END, 'CR LF after the data of a chunk', 2)
     }
   }
 
   /** The size of a chunk, and how many bytes its line has besides: an extension, and zeros before the size. */
   private *read_chunk_line(room: number): Steps<{ size: number, extra: number }> {
-    const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, room), size = parseInt(digits, 16)
+    const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, 'the size of a chunk in hexadecimal digits', room)
+    const size = parseInt(digits, 16)
     if (!Number.isSafeInteger(size)) throw bad_request(`expected the size of a chunk, got ${shown(digits)}`)
     return { size, extra: line.length - 2 - size.toString(16).length }
   }
 
   /** Waits until a pattern matches what has arrived, and takes that; its first group is undefined for what is wrong. */
-  private *take_match(pattern: RegExp, room: number): Steps<RegExpExecArray> {
+  private *take_match(pattern: RegExp, what: string, room: number): Steps<RegExpExecArray> {
     for (;;) {
       this.look()
       const match = this.match(pattern), [text = '', right] = match ?? []
       if (match && text.length <= room) {
-        if (right === undefined) throw bad_request(`expected ${what_is(pattern)}, got ${shown(text)} (RFC 9112, 7.1)`)
+        if (right === undefined) throw bad_request(`expected ${what}, got ${shown(text)} (RFC 9112, 7.1)`)
         this.take(text.length)
         return match
       }
@@ -1014,7 +984,7 @@ export class Reader {
   private move_bytes(length: number, most: number): number {
     const text = this.text.slice(this.at, this.at + length), piece = this.arrived.subarray(0, length - text.length)
     const moved = text.length + piece.length
-    if (this.shared.answer && moved > 0) {
+    if (this.server.answer && moved > 0) {
       this.make_room(moved, most)
       this.body.write(text, this.body_length, 'latin1')
       this.body.set(piece, this.body_length + text.length)
@@ -1031,9 +1001,9 @@ export class Reader {
     const needed = this.body_length + length
     if (needed <= this.body.length) return
     const size = Math.max(needed, Math.min(2 * this.body.length, most)), growth = size - this.body.length
-    if (this.shared.bodies.bytes + growth > this.shared.limits.all_bodies_bytes)
+    if (this.server.bodies.bytes + growth > this.server.limits.all_bodies_bytes)
       throw refuse('503 Service Unavailable', 'too many bodies arrive at once', [['Retry-After', '1']])
-    this.shared.bodies.bytes += growth
+    this.server.bodies.bytes += growth
     const grown = Buffer.allocUnsafeSlow(size)
     grown.set(this.body.subarray(0, this.body_length))
     this.body = grown
@@ -1066,22 +1036,17 @@ export class Reader {
     this.at = 0
   }
 
-  private too_long_target(): Refusal {
-    return refuse('414 URI Too Long', `a request-target has ${this.shared.limits.target_bytes} bytes at most`)
-  }
-
-  /** What is wrong with a head that has begun with so many bytes. */
   private too_long_head(start: string): Refusal {
-    const { head_bytes, target_bytes } = this.shared.limits
     const [, target = '', line_end] = /^[^ ]* ([^ \r\n]*)[^\r\n]*(\r\n)?/.exec(start) ?? []
+    const { head_bytes, target_bytes } = this.server.limits
     if (!start.includes(' ')) return refuse('501 Not Implemented', `there is no method of ${head_bytes} letters`)
-    if (!line_end || target.length > target_bytes) return this.too_long_target()
-    return refuse('431 Request Header Fields Too Large', `a head has ${head_bytes} bytes at most`)
+    return !line_end || target.length > target_bytes ? too_long('414 URI Too Long', 'a request-target', target_bytes)
+      : too_long('431 Request Header Fields Too Large', 'a head', head_bytes)
   }
+}
 
-  private too_long_body(): Refusal {
-    return refuse('413 Content Too Large', `a body has ${this.shared.limits.body_bytes} bytes at most`)
-  }
+function too_long(status: string, what: string, bytes: number): Refusal {
+  return refuse(status, `${what} has ${bytes} bytes at most`)
 }
 
 /** A head that is whole; its version is not checked yet. */
@@ -1092,31 +1057,12 @@ function copy_of(text: string): string {
   return Buffer.from(text, 'latin1').toString('latin1')
 }
 
-function what_is(pattern: RegExp): string {
-  if (pattern === CHUNK_LINE) return 'the size of a chunk in hexadecimal digits'
-  return pattern === CHUNK_END ? 'CR LF after the data of a chunk' : 'field lines after the last chunk'
-}
-
-/** Whether what has arrived is a whole text, as no more comes; throws the refusal of half a request. */
-function ends_as_text(text: string, ending: Ending, is_http: boolean): boolean {
-  const is_empty = !/[^\r\n]/.test(text)
-  if (is_empty ? ending === 'late' : is_http) throw cut_off(ending)
-  if (ending === 'late' && /^[A-Z]+$/.test(text)) throw cut_off(ending)
-  return true
-}
-
-/** Says what is wrong with a head, which ends with the wrong line. */
+/** Says what is wrong with a head, whose last line is the wrong one. */
 function wrong_head(head: string): Refusal {
-  const [, major, minor] = new RegExp(`^${TOKEN} ${TARGET} ${VERSION}`).exec(head) ?? []
-  const line = shown(head.trimEnd().split('\n').at(-1) ?? '')
-  if (major && minor && major !== '1') return wrong_version(major, minor)
+  const lines = head.trimEnd().split('\n'), line = shown(lines.at(-1) ?? '')
   if (/(?<!\r)\n|\r(?!\n)/.test(head)) return bad_request('expected CR LF at the end of each line (RFC 9112, 2.2)')
-  if (!major) return bad_request(`expected a method, a request-target and HTTP/1.1, got ${line} (RFC 9112, 3)`)
-  return bad_request(`expected a name, a colon and a value in a field line, got ${line} (RFC 9112, 5)`)
-}
-
-function wrong_version(major: string, minor: string): Refusal {
-  return refuse('505 HTTP Version Not Supported', `expected HTTP/1.1, got HTTP/${major}.${minor}`)
+  if (lines.length > 1) return bad_request(`expected a name, a colon and a value, got ${line} (RFC 9112, 5)`)
+  return bad_request(`expected a method, a request-target and HTTP/1.1, got ${line} (RFC 9112, 3)`)
 }
 
 function cut_off(ending: Ending): Refusal {
@@ -1276,11 +1222,15 @@ function is_thenable(value: unknown): value is PromiseLike<Content | undefined> 
 
 function own_content(own: unknown, request: Request, content: Content | string): Content | string {
   if (own === undefined) return content
-  const is_answer = own instanceof Made && own.status >= 200
-  if (!is_answer) return failed(request, `answer must return a Content made by http or undefined, got ${summary(own)}`)
+  if (!is_content(own) || own.status < 200)
+    return failed(request, `answer must return a Content made by http, or undefined, got ${summary(own)}`)
   // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
   if (request.method !== 'CONNECT' || own.status >= 300) return own
-  return new Made(own.status, own.head.replace(/Content-Length: \d+\r\n$/, ''), '', true)
+  return made(own.status, own.head.replace(/Content-Length: \d+\r\n$/, ''), '', true)
+}
+
+function is_content(value: unknown): value is Content {
+  return value instanceof http
 }
 
 function failed({ method, src }: Request, error: unknown): Content {
