@@ -1,399 +1,402 @@
 /**
- * `npm run bench`: what a request costs this server and its peers, in CPU time of the server's process. That holds
- * on a busy machine, where requests per second do not: the contenders take turns, and the smallest figure of each counts.
+ * `npm run bench`: what a request costs this server and others, in CPU time of the server's process.
+ *
+ * That is the time of all its threads and child processes, in the kernel too. On loopback the sender also pays for the
+ * receiver's part of TCP: the way of an answer is on the server's account, the way of a request is not. All contenders
+ * take turns under the same load, and the smallest figure of each counts: the machine's other work can only add to it.
+ *
+ * The load comes from this process, where a connection asks again once it has its answer. "busy" is the server's CPU
+ * time as a share of the turn: a server that waits for the client finds less to do each time it wakes up, and pays more
+ * for each request. So the figure of a contender that is not fully busy may be too high, but not too low.
  */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
-import { once } from 'node:events'
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
-import { connect, createServer, type AddressInfo } from 'node:net'
+import { spawn, spawnSync } from 'node:child_process'
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
 import { cpus, release, tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
-const AUTOCANNON = 'autocannon@8.0.0'
-const SERVER = fileURLToPath(new URL('../dist/server.js', import.meta.url))
-
-type Server = { child: ChildProcess, pid: number, port: number }
-/** What the client is to do, by autocannon (path, headers, pipelining) or by itself (mode, connections, message). */
-type Work =
-  | { path: string, headers?: Record<string, string>, pipelining?: number }
-  | { mode: 'close' | 'keep' | 'hold' | 'release', connections?: number, message?: string }
-type Turn = { requests: number, seconds: number }
-type Figure = { cpu: number, rate: number }
-type Scenario = { title: string, contenders: string[], work: Work, columns?: string[] }
+/** `rate` is how many requests a second are sent, on one connection after the other, answered yet or not. */
+type Load = { message: string, pipelined?: number, closing?: boolean, rate?: number, seconds?: number }
+/** The cost is µs of CPU time for a request, or (memory) KiB for a connection that waits. */
+type Scenario = { title: string, contenders: string[], load: Load, connections: number[], memory?: boolean }
+type Figure = { cost: number, busy: number, rate: number }
+/** The smallest figure of each run, by contender. */
+type Results = Map<string, Figure[]>
+type Server = { pid: number, port: number }
 
 // ─────────────────────────────── the contenders ───────────────────────────────
 
-/** The least that answers: looks for the blank line, writes a constant. */
-const BARE_LOOP = String.raw`
+const path_of = (file: string): string => fileURLToPath(new URL(`../${file}`, import.meta.url))
+const { bin, exports: { '.': library } } = JSON.parse(readFileSync(path_of('package.json'), 'utf8')) as
+  { bin: { 'wow-server': string }, exports: { '.': { default: string } } }
+const PROGRAM = path_of(bin['wow-server'])
+
+/** The least that answers: looks for the empty line, writes a constant. */
+const bare_loop = (send: 'write' | 'end'): string => String.raw`
 import { createServer } from 'node:net'
-const { PORT, ANSWER, CLOSING } = process.env
-createServer(socket => {
-  socket.on('error', () => {})
-  socket.on('data', data => {
-    const text = data.latin1Slice()
-    let answers = ''
-    for (let at = -4; (at = text.indexOf('\r\n\r\n', at + 4)) >= 0; ) answers += ANSWER
-    if (CLOSING) socket.end(answers, 'latin1')
-    else socket.write(answers, 'latin1')
-  })
-}).listen(PORT, '127.0.0.1')`
+const { PORT, ANSWER } = process.env
+createServer(socket => socket.on('error', () => {}).on('data', data => {
+  const text = data.latin1Slice()
+  let answers = ''
+  for (let at = -4; (at = text.indexOf('\r\n\r\n', at + 4)) >= 0; ) answers += ANSWER
+  socket.${send}(answers, 'latin1')
+})).listen(PORT, '127.0.0.1')`
 
 const NODE_HTTP = `
 import { createServer } from 'node:http'
-import { readFileSync } from 'node:fs'
-const { PORT, PAGE, PICTURE } = process.env, picture = readFileSync(PICTURE)
-createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
-  const send = (type, body) => response.writeHead(200, { 'Content-Type': type, 'Content-Length': body.length }).end(body)
-  const pieces = []
-  if (request.method === 'POST') request.on('data', piece => pieces.push(piece)).on('end', () => send('text/plain', Buffer.concat(pieces).length + ' bytes'))
-  else if (request.url === '/test.jpg') send('image/jpeg', picture)
-  else send('text/html', PAGE)
+const { PORT, PAGE } = process.env
+createServer((request, response) => {
+  const send = body => response.writeHead(200, { 'Content-Type': 'text/html', 'Content-Length': body.length }).end(body)
+  if (request.method !== 'POST') return send(PAGE)
+  const parts = []
+  request.on('data', part => parts.push(part)).on('end', () => send(Buffer.concat(parts).length + ' bytes'))
 }).listen(PORT, '127.0.0.1')`
 
-/** This server as a module, with an answer that is the same content each time, or is made for each request. */
-const imported = (answer: 'same' | 'made'): string => `
-const { serve, http } = await import(process.env.SERVER), { PORT, PAGE } = process.env
-const html = body => http\`HTTP/1.1 200 OK\nContent-Type: text/html\n\n\${body}\`, page = html(PAGE)
-const same = () => page
-const made = ({ method, src, body }) => html(method === 'POST' ? body.length + ' bytes' : '<p>What stands at ' + src + '</p>')
-serve({ host: '127.0.0.1', port: Number(PORT), limits: { idle_ms: 60_000 }, answer: ${answer} })`
+/** This server as a module that answers a POST; alone (0), or in processes as in the README's chapter on these. */
+const module_in = (processes: number): string => `
+import cluster from 'node:cluster'
+import { http, serve } from ${JSON.stringify(path_of(library.default))}
+const answer = ({ method, body }) =>
+  method === 'POST' ? http\`HTTP/1.1 200 OK\nContent-Type: text/plain\n\n\${body.length} bytes\` : undefined
+cluster.schedulingPolicy = cluster.SCHED_NONE
+if (${processes} && cluster.isPrimary) for (let i = 0; i < ${processes}; i++) cluster.fork()
+else serve({ host: '127.0.0.1', port: Number(process.env.PORT), answer })`
 
-const BUN_SERVE = `
-const { PORT, PAGE } = process.env
-Bun.serve({ hostname: '127.0.0.1', port: PORT, fetch: () => new Response(PAGE, { headers: { 'Content-Type': 'text/html' } }) })`
-const DENO_SERVE = `
-const { PORT, PAGE } = Deno.env.toObject()
-Deno.serve({ hostname: '127.0.0.1', port: Number(PORT) }, () => new Response(PAGE, { headers: { 'Content-Type': 'text/html' } }))`
+const RESPONSE = `() => new Response(PAGE, { headers: { 'Content-Type': 'text/html' } })`
+const BUN = `const { PORT: port, PAGE } = process.env; Bun.serve({ hostname: '127.0.0.1', port, fetch: ${RESPONSE} })`
+const DENO = `const { PORT, PAGE } = Deno.env.toObject()
+Deno.serve({ hostname: '127.0.0.1', port: Number(PORT) }, ${RESPONSE})`
 
-const nginx = binary('nginx'), bun = binary('bun', process.env['BUN']), deno = binary('deno', process.env['DENO'])
-const node = (program: string): string[] => [process.execPath, '--input-type=module', '-e', program]
-const ours = (port: number): string[] => [SERVER, String(port), '--quiet', '--host', '127.0.0.1']
+const nginx_configuration = (port: number): string => `
+daemon off; worker_processes 1; pid ${folder}/pid; events { worker_connections 1024; }
+http { access_log off; default_type text/html; sendfile on; keepalive_requests 1000000000;
+  ${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(name => `${name}_temp_path ${folder}/${name};`).join(' ')}
+  server { listen 127.0.0.1:${port}; root ${folder}; } }`
 
-/** The command that starts each; undefined where it is not installed. */
-const CONTENDERS: Record<string, (port: number) => string[] | undefined> = {
-  'ours': port => [process.execPath, ...ours(port)],
-  'ours, same answer': () => node(imported('same')),
-  'ours, answer made': () => node(imported('made')),
-  'bare loop': () => node(BARE_LOOP),
-  'closing bare loop': () => node(`process.env.CLOSING = 'yes'${BARE_LOOP}`),
-  'node:http': () => node(NODE_HTTP),
-  'nginx': port => nginx ? [nginx, '-e', 'stderr', '-c', nginx_configuration(port)] : undefined,
-  'ours on Bun': port => bun ? [bun, ...ours(port)] : undefined,
-  'Bun.serve': () => bun ? [bun, '-e', BUN_SERVE] : undefined,
-  'ours on Deno': port => deno ? [deno, 'run', '--quiet', '--allow-net', '--allow-read', ...ours(port)] : undefined,
-  'Deno.serve': () => deno ? [deno, 'eval', DENO_SERVE] : undefined,
-}
+const program = (port: number, file = PROGRAM): string[] => [file, String(port), '--quiet', '--host', '127.0.0.1']
+const node = (port: number, text: string): string[] => [process.execPath, temporary(`${port}.mjs`, text)]
 
-function nginx_configuration(port: number): string {
-  writeFileSync(join(folder, 'index.html'), environment.PAGE)
-  const paths = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(name => `${name}_temp_path ${folder}/${name};`)
-  writeFileSync(join(folder, 'nginx.conf'), `daemon off; worker_processes 1; pid ${folder}/nginx.pid; events { worker_connections 1024; }
-http { access_log off; default_type text/html; sendfile on; keepalive_requests 1000000000; ${paths.join(' ')}
-  server { listen 127.0.0.1:${port}; root ${folder}; } }`)
-  return join(folder, 'nginx.conf')
+/** The command that starts each of them; those that are not installed take no part. */
+const CONTENDERS: Record<string, (port: number) => string[]> = {
+  'ours': port => [process.execPath, ...program(port)],
+  'other build': port => [process.execPath, ...program(port, against)],
+  'ours with an answer': port => node(port, module_in(0)),
+  '1 process': port => node(port, module_in(1)),
+  '2 processes': port => node(port, module_in(2)),
+  'bare loop': port => node(port, bare_loop('write')),
+  'closing bare loop': port => node(port, bare_loop('end')),
+  'node:http': port => node(port, NODE_HTTP),
+  'nginx': port => ['nginx', '-e', 'stderr', '-c', temporary('nginx.conf', nginx_configuration(port))],
+  'ours on Bun': port => ['bun', ...program(port)],
+  'Bun.serve': () => ['bun', '-e', BUN],
+  'ours on Deno': port => ['deno', 'run', '--quiet', '--allow-net', '--allow-read', ...program(port)],
+  'Deno.serve': () => ['deno', 'eval', DENO],
 }
 
 // ──────────────────────────────── the scenarios ────────────────────────────────
 
-const MEBIBYTE = 2 ** 20
-const GET = 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'
-const GET_AND_CLOSE = 'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
-const POST_BY_LENGTH = `POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${MEBIBYTE}\r\n\r\n${'x'.repeat(MEBIBYTE)}`
-const chunk = (size: number): string => `${size.toString(16)}\r\n${'x'.repeat(size)}\r\n`
-const POST_IN_CHUNKS = `POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n${
-  chunk(1049).repeat(999) + chunk(MEBIBYTE - 999 * 1049)}0\r\n\r\n`
-const BROWSER_HEAD = {
-  'Cache-Control': 'max-age=0', 'Upgrade-Insecure-Requests': '1',
-  'User-Agent': 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36',
-  'Accept': 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8',
-  'Sec-Fetch-Site': 'none', 'Sec-Fetch-Mode': 'navigate', 'Sec-Fetch-User': '?1', 'Sec-Fetch-Dest': 'document',
-  'Accept-Encoding': 'gzip, deflate, br, zstd', 'Accept-Language': 'en-US,en;q=0.9',
-}
+const message = (method: string, fields: string[], body = ''): string =>
+  [`${method} / HTTP/1.1`, 'Host: localhost', ...fields, '', body].join('\r\n')
+const GET = message('GET', [])
+const BROWSER = ['Connection: keep-alive', 'Cache-Control: max-age=0', 'Upgrade-Insecure-Requests: 1',
+  'User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36',
+  'Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8',
+  'Sec-Fetch-Site: none', 'Sec-Fetch-Mode: navigate', 'Sec-Fetch-User: ?1', 'Sec-Fetch-Dest: document',
+  'Accept-Encoding: gzip, deflate, br, zstd', 'Accept-Language: en-US,en;q=0.9']
+const BODY = 'x'.repeat(2 ** 20), chunk = (text: string): string => `${text.length.toString(16)}\r\n${text}\r\n`
+const CHUNKS = `${chunk(BODY.slice(0, 1049)).repeat(999)}${chunk(BODY.slice(999 * 1049))}0\r\n\r\n`
 
-const get = { path: '/' }
-const ALL = ['ours', 'bare loop', 'node:http', 'nginx']
+/** A process needs some descriptors for other things. */
+const MOST = (parseInt(spawnSync('sh', ['-c', 'ulimit -n'], { encoding: 'utf8' }).stdout) || Infinity) - 100
+const kept = { contenders: ['ours', 'bare loop', 'node:http', 'nginx'], connections: [32], load: { message: GET } }
+const posted = { contenders: ['ours with an answer', 'node:http'], connections: [4],
+  load: { message: message('POST', ['Transfer-Encoding: chunked'], CHUNKS) } }
+const scaled = { connections: [Math.min(10_000, MOST), 10], load: { message: GET, rate: 5_000, seconds: 2 } }
 
-/** Beside its figures a table has them divided by each other contender's, or `columns`: '/ chunked' is by its own of that table. */
+/** Those in which node:http takes part are in the picture, which breaks a title after its comma. */
 const SCENARIOS: Record<string, Scenario> = {
-  'keep-alive': { title: '32 connections, GET / with a bare head', contenders: ALL, work: get },
-  'browser': { title: 'the same with the head of a browser, 12 fields', contenders: ALL, work: { ...get, headers: BROWSER_HEAD } },
-  'pipelined': { title: 'as keep-alive, 16 requests at a time', contenders: ALL, work: { ...get, pipelining: 16 }, columns: ['/ bare loop', '/ node:http', '/ nginx', '/ keep-alive'] },
-  'one-each': { title: 'a connection for each request, 32 at a time', contenders: ['ours', 'closing bare loop', 'node:http', 'nginx'], work: { mode: 'close', connections: 32, message: GET_AND_CLOSE } },
-  'picture': { title: '32 connections, GET /test.jpg', contenders: ['ours', 'node:http'], work: { path: '/test.jpg' } },
-  'answer': { title: 'as keep-alive, with an answer', contenders: ['ours', 'ours, same answer', 'ours, answer made'], work: get, columns: ['- ours'] },
-  'post': { title: '4 connections, POST of 1 MiB by length', contenders: ['ours, answer made', 'node:http'], work: { mode: 'keep', connections: 4, message: POST_BY_LENGTH } },
-  'chunked': { title: 'the same in 1,000 chunks', contenders: ['ours, answer made', 'node:http'], work: { mode: 'keep', connections: 4, message: POST_IN_CHUNKS }, columns: ['/ node:http', '/ post'] },
-  'bun': { title: 'as keep-alive, on Bun', contenders: ['ours on Bun', 'Bun.serve'], work: get },
-  'deno': { title: 'as keep-alive, on Deno', contenders: ['ours on Deno', 'Deno.serve'], work: get },
-}
-
-async function compare(name: string, { title, contenders, work, columns = contenders.slice(1).map(other => `/ ${other}`) }: Scenario): Promise<void> {
-  const present: [string, Server][] = []
-  for (const contender of contenders) {
-    const server = servers.get(contender) ?? await start(contender)
-    if (!server) continue
-    servers.set(contender, server)
-    present.push([contender, server])
-  }
-  const figures = await take_turns(present, work)
-  results.set(name, figures)
-  if (!figures.size) return console.log(`${name}: not installed\n`)
-  const shown = columns.filter(column => figures.has(column.slice(2)) || results.has(column.slice(2)))
-  const rows = Array.from(figures, ([contender, { cpu, rate }]) => {
-    const others = shown.map(column => (figures.get(column.slice(2)) ?? results.get(column.slice(2))?.get(contender))?.cpu ?? NaN)
-    const beside = others.map((other, i) => shown[i]?.startsWith('/') ? (cpu / other).toFixed(2) : (cpu - other).toFixed(1))
-    return [contender, cpu.toFixed(1), Math.round(rate).toLocaleString('en'), ...beside]
-  })
-  print(`${name}: ${title}`, ['', 'µs/request', 'requests/s', ...shown], rows)
-}
-
-/** What connections hold that have had an answer and wait, and what they cost the others. Node gives memory back only when it needs some. */
-async function idle(): Promise<void> {
-  const descriptors = parseInt(spawnSync('sh', ['-c', 'ulimit -n'], { encoding: 'utf8' }).stdout) || Infinity
-  const count = Math.min(8000, descriptors - 100), rows: string[][] = []
-  for (const name of ['ours, same answer', 'bare loop', 'node:http']) {
-    const server = await start(name)
-    if (!server) continue
-    const alone = (await take_turns([[name, server]], get)).get(name)?.cpu, before = await memory(server)
-    await turn(server, { mode: 'hold', connections: count, message: GET })
-    const held = await memory(server), beside = (await take_turns([[name, server]], get)).get(name)?.cpu
-    await turn(server, { mode: 'release' })
-    const gone = await memory(server)
-    stop(server.child)
-    rows.push([name, ((held - before) / count).toFixed(1), ...[before, held, gone].map(kib => (kib / 1024).toFixed(0)), ...[alone, beside].map(cpu => cpu?.toFixed(1) ?? '')])
-  }
-  print(`idle: ${count.toLocaleString('en')} connections that wait, and requests as keep-alive beside them`,
-    ['', 'KiB each', 'MiB before', 'with them', 'afterwards', 'µs/request before', 'with them'], rows)
-}
-
-/** From the command to the first answer. */
-async function start_up(): Promise<void> {
-  const took = new Map<string, number>()
-  for (let round = 0; round < 2 * rounds; round++) {
-    for (const name of ['node -e 0', 'ours', 'node:http']) {
-      const begin = performance.now(), server = name in CONTENDERS ? await start(name) : undefined
-      if (!server) spawnSync(process.execPath, ['-e', '0'])
-      took.set(name, Math.min(took.get(name) ?? Infinity, performance.now() - begin))
-      if (server) stop(server.child)
-    }
-  }
-  const nothing = took.get('node -e 0') ?? NaN
-  print('start: from the command to the first answer', ['', 'ms', '- node -e 0'], Array.from(took, ([name, ms]) => [name, ms.toFixed(0), (ms - nothing).toFixed(0)]))
+  'keep-alive': { ...kept, title: 'Kept connections, a bare head' },
+  'browser': { ...kept, title: "Kept connections, a browser's head", load: { message: message('GET', BROWSER) } },
+  'pipelined': { ...kept, title: 'Kept connections, 16 requests at a time', load: { message: GET, pipelined: 16 } },
+  'one-each': { title: 'A connection for each request', contenders: ['ours', 'closing bare loop', 'node:http', 'nginx'],
+    load: { message: message('GET', ['Connection: close']), closing: true }, connections: [32] },
+  'post': { ...posted, title: 'A POST of 1 MiB, by length',
+    load: { message: message('POST', [`Content-Length: ${BODY.length}`], BODY) } },
+  'chunked': { ...posted, title: 'A POST of 1 MiB, in 1,000 chunks' },
+  // one request a second: they wait, but not so long that the server closes them
+  'idle': { title: 'Memory for an idle connection', contenders: kept.contenders.slice(0, 3), memory: true,
+    load: { message: GET, rate: 1, seconds: 1 }, connections: [Math.min(8_000, MOST)] },
+  'bun': { ...kept, title: 'Kept connections, on Bun', contenders: ['ours on Bun', 'Bun.serve'] },
+  'deno': { ...kept, title: 'Kept connections, on Deno', contenders: ['ours on Deno', 'Deno.serve'] },
+  'cluster': { ...kept, title: 'Kept connections, processes', contenders: ['2 processes', '1 process'] },
+  'scale': { ...scaled, title: '5,000 requests a second', contenders: ['ours'] },
+  'scale-bare': { ...scaled, title: '5,000 requests a second', contenders: ['bare loop'] },
 }
 
 // ───────────────────────────────── measuring ─────────────────────────────────
 
-/** Lets one after the other have its turn, as often as there are rounds, and keeps the best of each. */
-async function take_turns(contenders: [string, Server][], work: Work): Promise<Map<string, Figure>> {
-  const figures = new Map<string, Figure>()
+/** Lets the contenders take turns, and adds the smallest figure of each to the results. */
+async function compare({ contenders, connections, load, memory = false }: Scenario, all: Results): Promise<void> {
+  const best = new Map<string, Figure>()
+  const candidates = contenders.flatMap(name => name === 'ours' && against ? [name, 'other build'] : [name])
+  const present = candidates.filter(name => !spawnSync(CONTENDERS[name]?.(0)[0] ?? '', ['-v']).error)
   for (let round = 0; round < rounds; round++) {
-    for (const [name, server] of contenders) {
-      const before = cpu_time(server.pid), { requests, seconds } = await turn(server, work)
-      const { cpu, rate } = figures.get(name) ?? { cpu: Infinity, rate: 0 }
-      figures.set(name, { cpu: Math.min(cpu, (cpu_time(server.pid) - before) / requests), rate: Math.max(rate, requests / seconds) })
+    for (const contender of present) for (const count of connections) {
+      if (memory) stop(contender)
+      const server = servers.get(contender) ?? await start(contender)
+      // a new process first has to compile its code and grow its heap
+      if (memory) await measure(server, { message: GET, seconds: 2 }, 32, memory).then(() => sleep(1000))
+      const figure = await measure(server, load, count, memory)
+      const name = connections.length > 1 ? `${contender}, ${count} open` : contender
+      if (figure.cost < (best.get(name)?.cost ?? Infinity)) best.set(name, figure)
     }
   }
-  return figures
+  for (const [name, figure] of best) all.set(name, [...all.get(name) ?? [], figure])
 }
 
-/** A process and those that it has started, as nginx starts its worker. */
-function family(pid: number): number[] {
-  const children = readdirSync(`/proc/${pid}/task`).flatMap(task => read(`/proc/${pid}/task/${task}/children`).split(' ').filter(Boolean))
-  return [pid, ...children.flatMap(child => family(Number(child)))]
+/** One turn. What it takes to open the connections and to answer once on each is memory, but not CPU time. */
+async function measure({ pid, port }: Server, load: Load, connections: number, memory: boolean): Promise<Figure> {
+  const resident_kib = (): number => Number(/VmRSS:\s*(\d+)/.exec(read(`/proc/${pid}/status`))?.[1])
+  const empty = resident_kib(), client = await open_client(port, load, connections)
+  const begin = performance.now(), before = cpu_time(pid)
+  const requests = await client.run()
+  const cpu = cpu_time(pid) - before, seconds = (performance.now() - begin) / 1000
+  const cost = memory ? (resident_kib() - empty) / connections : cpu / requests
+  client.close()
+  return { cost, busy: cpu / seconds / 1e6, rate: requests / seconds }
 }
 
-/** In µs. /proc/PID/stat has it too, but in hundredths of a second. */
+/** In µs, with the processes that it has started. /proc/PID/stat has it too, but in hundredths of a second. */
 function cpu_time(pid: number): number {
-  const tasks = family(pid).flatMap(pid => readdirSync(`/proc/${pid}/task`).map(task => `/proc/${pid}/task/${task}/schedstat`))
-  return tasks.reduce((sum, task) => sum + parseInt(read(task)) / 1000, 0)
+  return readdirSync(`/proc/${pid}/task`).map(id => `/proc/${pid}/task/${id}`).reduce((sum, thread) => {
+    const children = read(`${thread}/children`).split(' ').filter(Boolean).map(Number)
+    return children.reduce((sum, child) => sum + cpu_time(child), sum + parseInt(read(`${thread}/schedstat`)) / 1000)
+  }, 0)
 }
 
-/** Resident memory in KiB, a second later. */
-async function memory({ pid }: Server): Promise<number> {
-  await sleep(1000)
-  return Number(/VmRSS:\s*(\d+)/.exec(read(`/proc/${pid}/status`))?.[1])
-}
+const read = (file: string): string => readFileSync(file, 'utf8')
 
-/** A file of /proc; '' if its process has just ended. */
-function read(file: string): string {
-  return existsSync(file) ? readFileSync(file, 'utf8') : ''
-}
+// ────────────────────────── the client and the servers ──────────────────────────
 
-/** The client: autocannon, and what that does not: a connection for each request ('close'), chunked bodies ('keep'), connections that wait ('hold'). */
-const CLIENT = String.raw`
-import { connect } from 'node:net'
-const { default: autocannon } = await import(process.env.AUTOCANNON), sockets = new Set()
-process.on('message', async work => {
-  try {
-    process.send(work.path ? await load(work) : await drive(work))
-  } catch (error) {
-    process.send({ error: error.message })
+const buffer = Buffer.alloc(65_536)
+
+/** Connects and asks. Only the bytes of the answers are counted: the less a client does, the less a server waits. */
+function open_socket(port: number, request: Buffer, expected: number, closing: boolean, on_answer: () => void): Socket {
+  let received = 0
+  const callback = (length: number): boolean => {
+    received += length
+    for (; !closing && received >= expected; received -= expected) on_answer()
+    return true
   }
-})
-async function load({ port, path, seconds, ...options }) {
-  const result = await autocannon({ url: 'http://127.0.0.1:' + port + path, connections: 32, duration: seconds, sampleInt: 50, ...options })
-  if (result.errors || result.non2xx) throw new Error('autocannon had ' + result.errors + ' errors and ' + result.non2xx + ' other answers than 200')
-  return { requests: result['2xx'], seconds: result.duration }
-}
-function drive({ port, mode, connections, message, seconds }) {
-  const bytes = Buffer.from(message ?? ''), begin = performance.now(), passed = () => (performance.now() - begin) / 1000
-  let opened = 0, requests = 0
-  return new Promise((resolve, reject) => {
-    function open() {
-      let text = ''
-      const socket = connect({ port, host: '127.0.0.1', noDelay: true }, () => socket.write(bytes))
-      opened++
-      sockets.add(socket)
-      socket.on('error', reject).on('data', data => {
-        text += data.latin1Slice()
-        const [head, body] = text.split('\r\n\r\n')
-        if (body === undefined || body.length < /content-length: *(\d+)/i.exec(head)?.[1]) return
-        if (!head.startsWith('HTTP/1.1 200 ')) return reject(new Error(head))
-        text = ''
-        requests++
-        if (mode === 'keep') passed() < seconds ? socket.write(bytes) : socket.destroy()
-        if (mode === 'hold') opened < connections ? open() : requests === connections && resolve({ requests, seconds: passed() })
-      }).on('close', () => {
-        sockets.delete(socket)
-        if (mode === 'close' && passed() < seconds) open()
-        else if (!sockets.size) resolve({ requests, seconds: passed() })
-      })
-    }
-    if (mode === 'release') {
-      for (const socket of sockets) socket.destroy()
-      resolve({ requests, seconds: passed() })
-    } else for (let i = 0; i < Math.min(connections, 64); i++) open()
+  const socket = connect({ port, host: '127.0.0.1', noDelay: !closing, onread: { buffer, callback } })
+  socket.write(request)
+  return socket.on('error', fail).on('close', () => {
+    if (closing && received === expected) on_answer()
+    else fail(new Error(`expected ${expected} bytes of an answer, but the connection was closed after ${received}`))
   })
-}`
-
-async function turn({ port }: Server, work: Work): Promise<Turn> {
-  client.send({ ...work, port, seconds })
-  const [result] = await once(client, 'message') as [Turn & { error?: string }]
-  if (result.error) throw new Error(result.error)
-  return result
 }
 
-// ───────────────────────────────── processes ─────────────────────────────────
-
-async function start(name: string): Promise<Server | undefined> {
-  const port = await free_port(), command = CONTENDERS[name]?.(port), give_up = performance.now() + 10_000
-  if (!command) return undefined
-  const child = launch(command, { PORT: String(port) })
-  let complaint = ''
-  child.stderr?.on('data', data => { complaint += data })
-  for (; !await first_answer(port); await sleep(2)) {
-    if (!children.has(child) || performance.now() > give_up) throw new Error(`${name} does not start: ${complaint.trim() || command[0]}`)
+/** Opens connections and has one answer on each; run() puts the load on them, and resolves with how many it had. */
+async function open_client(port: number, load: Load, connections: number) {
+  const { message, pipelined = 1, closing = false, rate = 0, seconds = turn_seconds } = load
+  const expected = pipelined * (await answer_of(port, message)).length, request = Buffer.from(message.repeat(pipelined))
+  if (!expected) throw new Error(`expected an answer with status 200 to ${message.split('\r\n', 1)[0]}`)
+  const sockets: Socket[] = []
+  let asked = 0, answered = 0, next = (_?: Socket): void => {}
+  const ask = (socket?: Socket): void => {
+    asked++
+    if (socket) return void socket.write(request)
+    const opened = open_socket(port, request, expected, closing, () => next(closing ? undefined : opened))
+    sockets.push(opened)
   }
-  return { child, pid: child.pid ?? 0, port }
+  if (!closing) await new Promise<void>(resolve => {
+    next = () => ++answered === connections ? resolve() : asked < connections && ask()
+    // no more at a time than fit into the server's backlog
+    while (asked < Math.min(connections, 64)) ask()
+  })
+  const run = (): Promise<number> => new Promise(resolve => {
+    const begin = performance.now(), before = asked
+    let going = true
+    const end = (): void => { if (!going && answered === asked) resolve((answered - before) * pipelined) }
+    next = socket => {
+      answered++
+      if (going && !rate) ask(socket)
+      else end()
+    }
+    for (let i = 0; i < connections && !rate; i++) ask(closing ? undefined : sockets[i])
+    const timer = setInterval(() => {
+      const passed = (performance.now() - begin) / 1000
+      while (going && asked - before < passed * rate) ask(sockets[asked % connections])
+      going &&= passed < seconds
+      if (!going) clearInterval(timer)
+      end()
+    }, 1)
+  })
+  return { run, close: () => sockets.forEach(socket => socket.removeAllListeners('close').resetAndDestroy()) }
 }
 
-/** Starts a process in a group of its own, to be stopped with those that it starts. */
-function launch([command = '', ...args]: string[], variables: Record<string, string>, channel: 'ipc' | 'ignore' = 'ignore'): ChildProcess {
-  const child = spawn(command, args, { detached: true, stdio: ['ignore', 'ignore', 'pipe', channel], env: { ...process.env, ...environment, ...variables } })
-  children.add(child)
-  return child.on('error', () => children.delete(child)).on('exit', () => children.delete(child))
-}
-
-function stop(child: ChildProcess): void {
-  try {
-    if (children.delete(child) && child.pid) process.kill(-child.pid, 'SIGKILL')
-  } catch {
-    // it has just ended by itself
-  }
-}
-
-/** A port that is free just now. */
-async function free_port(): Promise<number> {
-  const listener = createServer().listen(0, '127.0.0.1')
-  await once(listener, 'listening')
-  const { port } = listener.address() as AddressInfo
-  listener.close()
-  return port
-}
-
-/** The answer to a GET, as it is on the wire; '' if nobody listens yet. */
-function first_answer(port: number): Promise<string> {
+/** An answer with status 200, whole as it is on the wire; '' if there is none. */
+function answer_of(port: number, message: string): Promise<string> {
   return new Promise(resolve => {
-    const socket = connect(port, '127.0.0.1', () => socket.write(GET)).setTimeout(5000, () => socket.destroy())
+    const socket = connect(port, '127.0.0.1', () => socket.write(message)).setTimeout(5000, () => socket.destroy())
+    let text = ''
     socket.on('error', () => {}).on('close', () => resolve('')).on('data', data => {
-      resolve(data.toString('latin1'))
+      text += data.toString('latin1')
+      const [head = '', body = ''] = text.split('\r\n\r\n')
+      if (body.length !== Number(/content-length: *(\d+)/i.exec(head)?.[1])) return
+      resolve(head.startsWith('HTTP/1.1 200 ') ? text : '')
       socket.destroy()
     })
   })
 }
 
-/** Where a program is: as given, or the first of that name in PATH. */
-function binary(name: string, given?: string): string | undefined {
-  return given || `${process.env['PATH']}:/usr/sbin`.split(delimiter).map(folder => join(folder, name)).find(file => existsSync(file))
+/** Starts a contender, and resolves once it answers. */
+async function start(name: string): Promise<Server> {
+  const port = next_port++, [command = '', ...args] = CONTENDERS[name]?.(port) ?? []
+  const env = { ...process.env, ...environment, PORT: String(port) }
+  // a group of its own, to be stopped with the processes that it starts
+  const child = spawn(command, args, { detached: true, stdio: ['ignore', 'ignore', 'pipe'], env }).on('error', fail)
+  const { pid = fail(new Error(`cannot run ${command}`)) } = child, give_up = performance.now() + 20_000
+  servers.set(name, { pid, port })
+  let complaint = ''
+  child.stderr.on('data', data => { complaint += data })
+  for (; !await answer_of(port, GET); await sleep(20)) {
+    if (child.exitCode !== null || performance.now() > give_up) throw new Error(`${name} does not start: ${complaint}`)
+  }
+  return { pid, port }
 }
 
-/** Has npx fetch autocannon; where its program is then. */
-function fetch_autocannon(): string {
-  const { stdout, stderr, status } = spawnSync('npx', ['--yes', `--package=${AUTOCANNON}`, '-c', 'command -v autocannon'], { encoding: 'utf8' })
-  if (status !== 0) throw new Error(`npx cannot fetch ${AUTOCANNON}: ${/npm (?:error|ERR!).*/.exec(stderr)?.[0] ?? 'is npx installed?'}`)
-  return realpathSync(stdout.trim())
+function stop(name: string): void {
+  const server = servers.get(name)
+  if (server) spawnSync('kill', ['-KILL', '--', `-${server.pid}`])
+  servers.delete(name)
 }
 
-function print(title: string, head: string[], rows: string[][]): void {
-  const widths = head.map((_, i) => Math.max(...[head, ...rows].map(row => row[i]?.length ?? 0)))
-  const line = (row: string[]): string => row.map((cell, i) => i ? cell.padStart((widths[i] ?? 0) + 2) : cell.padEnd(widths[i] ?? 0)).join('')
-  console.log([title, line(head), ...rows.map(line), ''].join('\n'))
+/** The path of a file with this text, for as long as the benchmark runs. */
+function temporary(name: string, text: string): string {
+  writeFileSync(join(folder, name), text)
+  return join(folder, name)
+}
+
+// ───────────────────────────── table and picture ─────────────────────────────
+
+const median = (figures: Figure[]): Figure =>
+  figures.toSorted((a, b) => a.cost - b.cost)[(figures.length - 1) >> 1] ?? { cost: NaN, busy: NaN, rate: NaN }
+const text_of = (value: number, digits = value < 100 ? 1 : 0): string =>
+  value.toLocaleString('en', { minimumFractionDigits: digits, maximumFractionDigits: digits })
+
+/** The medians of all runs so far, and the range of the first contender's cost in a run divided by each one's. */
+function print(title: string, unit: string, all: Results): void {
+  const line = (name: string, ...cells: string[]): void =>
+    console.log(name.padEnd(22), ...cells.map(cell => cell.padStart(13)))
+  const [first] = all.values()
+  console.log(`\n${title}${first ? '' : ': not installed'}`)
+  if (first) line('', unit, 'first / this', 'busy', 'requests/s')
+  for (const [name, figures] of all) {
+    const ratios = figures.map(({ cost }, run) => (first?.[run]?.cost ?? NaN) / cost)
+    const range = new Set([Math.min(...ratios), Math.max(...ratios)].map(ratio => text_of(ratio, 2)))
+    const { cost, busy, rate } = median(figures)
+    line(name, text_of(cost), [...range].join(' to '), `${text_of(busy * 100, 0)} %`, text_of(rate, 0))
+  }
+}
+
+const STYLE = `
+  text { font: 13px system-ui, "Segoe UI", Helvetica, Arial, sans-serif; fill: #57606a } .name { text-anchor: end }
+  .strong { font-weight: 600; fill: #1f2328 } rect { fill: #a8b1bb } .card { fill: #fff; stroke: #d0d7de }
+  @media (prefers-color-scheme: dark) { text { fill: #9da7b3 } .strong { fill: #e6edf3 }
+    rect { fill: #656d76 } .card { fill: #0d1117; stroke: #30363d } } .ours { fill: #2f81f7 }`
+
+/** The scenarios with node:http as bars, each as long as the cost is beside node:http's, with the figure as text. */
+function picture(): string {
+  const text = (x: number, y: number, kind: string, content: string): string =>
+    `<text x="${x}" y="${y}" class="${kind}">${content.replaceAll('&', '&amp;')}</text>`
+  const relative = (all: Results, figures: Figure[]): number =>
+    median(figures).cost / median(all.get('node:http') ?? []).cost
+  const shown = [...results].filter(([, all]) => all.has('node:http')), drawn: string[] = [], said: string[] = []
+  const unit = 290 / Math.max(...shown.flatMap(([, all]) => [...all.values()].map(figures => relative(all, figures))))
+  let y = 84
+  for (const [id, all] of shown) {
+    const { title = '', memory } = SCENARIOS[id] ?? {}
+    drawn.push(...title.split(/(?<=,) /).map((part, i) => text(20, y + 13 + i * 18, i ? '' : 'strong', part)))
+    const values = Array.from(all, ([name, figures]) => {
+      const width = Math.round(unit * relative(all, figures))
+      const value = `${text_of(median(figures).cost)} ${memory ? 'KiB' : 'µs'}`
+      const [label, strong] = name.startsWith('ours') ? ['this server', 'strong'] : [name.replace('closing ', ''), '']
+      drawn.push(text(330, y + 13, `name ${strong}`, label), text(350 + width, y + 13, strong, value),
+        `<rect x="342" y="${y}" width="${width}" height="17" rx="2" class="${strong && 'ours'}"/>`)
+      y += 22
+      return `${label} ${value}`
+    })
+    said.push(`${title}: ${values.join(', ')}.`)
+    y += 18
+  }
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="720" height="${y + 22}" viewBox="0 0 720 ${y + 22}"
+  role="img" aria-labelledby="title description"><style>${STYLE}</style>
+<title id="title">What a request costs this server and others</title>
+<desc id="description">${said.join('\n')}</desc>
+<rect class="card" x="0.5" y="0.5" width="719" height="${y + 21}" rx="6"/>
+${text(20, 34, 'strong', "What a request costs: CPU time of the server's process")}
+${text(20, 56, '', 'Shorter is better. The bars of a group are drawn relative to that of node:http.')}
+${drawn.join('\n')}
+${text(20, y + 6, '', MACHINE)}
+</svg>\n`
 }
 
 // ─────────────────────────────────── the run ───────────────────────────────────
 
-const TABLES: Record<string, () => Promise<void>> = {
-  ...Object.fromEntries(Object.entries(SCENARIOS).map(([name, scenario]) => [name, () => compare(name, scenario)])),
-  idle,
-  start: start_up,
-}
+const MACHINE = `Node ${process.versions.node}, Linux ${release()}, ${cpus().length} × ${cpus()[0]?.model.trim()}`
+const HELP = `Usage: npm run bench -- [option]…
 
-const HELP = `Usage: npm run bench -- [--rounds N] [--seconds S] [--only table]…
+  --only SCENARIO  one of: ${Object.keys(SCENARIOS).join(' ')}
+  --rounds N       how often each contender has its turn (6); the smallest of its figures counts
+  --seconds S      how long a turn is (0.5)
+  --runs N         how often all of it is measured (1): shows median costs, and the range of each ratio
+  --against FILE   another build of the server, such as a former dist/server.js, takes part too
+  --svg            draws .github/bench.svg, of the scenarios that have node:http
 
-  --rounds   how often each contender has its turn (6); the smallest of its figures counts
-  --seconds  how long a turn is (0.5)
-  --only     one of: ${Object.keys(TABLES).join(' ')}
-  --help     this text
+It needs Linux, and npm run build first. nginx, Bun and Deno take part where they are installed.`
 
-It needs Linux, whose /proc tells the CPU time, and a built server (npm run build). npx fetches ${AUTOCANNON}.
-nginx, Bun and Deno take part where they are installed; BUN and DENO may name their programs.`
-
-const children = new Set<ChildProcess>(), servers = new Map<string, Server>(), results = new Map<string, Map<string, Figure>>()
-const environment = { SERVER, PICTURE: join(SERVER, '../test.jpg'), PAGE: '', ANSWER: '' }
-let folder = '', client: ChildProcess, rounds = 0, seconds = 0
+const results = new Map<string, Results>(), servers = new Map<string, Server>(), environment = { PAGE: '', ANSWER: '' }
+// below the ports that Linux gives to clients
+let next_port = 20_000 + process.pid % 10_000, folder = '', rounds = 0, turn_seconds = 0, against = ''
 
 async function main(): Promise<void> {
-  const { values: { only, help, ...numbers } } = parseArgs({ options: {
-    rounds: { type: 'string', default: '6' },
-    seconds: { type: 'string', default: '0.5' },
-    only: { type: 'string', multiple: true, default: Object.keys(TABLES) },
-    help: { type: 'boolean', default: false },
+  const { values: { only, svg, help, ...given } } = parseArgs({ options: {
+    only: { type: 'string', multiple: true, default: Object.keys(SCENARIOS) }, against: { type: 'string', default: '' },
+    rounds: { type: 'string', default: '6' }, seconds: { type: 'string', default: '0.5' },
+    runs: { type: 'string', default: '1' }, svg: { type: 'boolean' }, help: { type: 'boolean' },
   } })
   if (help) return console.log(HELP)
-  rounds = Number(numbers.rounds)
-  seconds = Number(numbers.seconds)
-  if (!(Number.isInteger(rounds) && rounds > 0 && seconds >= 0.1)) throw new Error('--rounds is a whole number from 1, --seconds a number from 0.1')
-  for (const name of only) if (!TABLES[name]) throw new Error(`${name} is no table; these are: ${Object.keys(TABLES).join(' ')}`)
-  if (!(parseInt(read('/proc/self/schedstat')) > 0)) throw new Error('this needs Linux: the CPU time of a process is read from its /proc/PID/schedstat')
-  if (!existsSync(SERVER)) throw new Error('npm run build first')
+  const runs = Number(given.runs), unknown = only.find(id => !SCENARIOS[id])
+  rounds = Number(given.rounds)
+  turn_seconds = Number(given.seconds)
+  against = given.against && resolve(given.against)
+  if (unknown) throw new Error(`unknown scenario ${unknown}; known: ${Object.keys(SCENARIOS).join(', ')}`)
+  if (!(rounds > 0 && runs > 0 && turn_seconds > 0)) throw new Error('--rounds, --runs and --seconds must be above 0')
+  if (process.platform !== 'linux') throw new Error('expected Linux, which tells the CPU time of a process in /proc')
+  const missing = [PROGRAM, against].find(file => file && !existsSync(file))
+  if (missing) throw new Error(`${missing} does not exist (npm run build makes this server's)`)
 
   folder = mkdtempSync(join(tmpdir(), 'wow-bench-'))
   // root's nginx reads it as another user
   chmodSync(folder, 0o755)
-  client = launch(node(CLIENT), { AUTOCANNON: fetch_autocannon() }, 'ipc').on('exit', () => fail(new Error('the client has ended')))
-  const server = await start('ours')
-  if (!server) return
-  servers.set('ours', server)
-  environment.ANSWER = await first_answer(server.port)
-  environment.PAGE = environment.ANSWER.replace(/.*?\r\n\r\n/s, '')
-
-  console.log(`Node ${process.version}, Linux ${release()}, ${cpus().length} × ${cpus()[0]?.model.trim()}
-µs/request: CPU time of the server's process, the smallest of ${rounds} turns of ${seconds} s
-requests/s: the most, as far as the client on the same machine can ask\n`)
-  for (const name of only) await TABLES[name]?.()
+  process.env['PATH'] += ':/usr/sbin'
+  environment.ANSWER = await answer_of((await start('ours')).port, GET)
+  environment.PAGE = environment.ANSWER.slice(environment.ANSWER.indexOf('\r\n\r\n') + 4)
+  temporary('index.html', environment.PAGE)
+  console.log(`${MACHINE}\nThe smallest of ${rounds} turns of ${turn_seconds} s counts.`)
+  for (let run = 0; run < runs; run++) {
+    for (const [id, scenario] of Object.entries(SCENARIOS).filter(([id]) => only.includes(id))) {
+      const all = results.get(id) ?? new Map<string, Figure[]>()
+      results.set(id, all)
+      await compare(scenario, all)
+      print(`${id}: ${scenario.title}`, scenario.memory ? 'KiB each' : 'µs/request', all)
+    }
+  }
+  if (svg) writeFileSync(path_of('.github/bench.svg'), picture())
 }
 
 function fail(error: unknown): never {
@@ -402,7 +405,7 @@ function fail(error: unknown): never {
 }
 
 process.on('exit', () => {
-  for (const child of children) stop(child)
+  for (const name of servers.keys()) stop(name)
   if (folder) rmSync(folder, { recursive: true, force: true })
 })
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(1))
