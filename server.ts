@@ -560,6 +560,11 @@ class Connection {
     return this.state !== 'answering' && this.state !== 'write_ms' && this.state !== 'linger_ms'
   }
 
+  /** The system takes no more. Node's own word for it also holds where the system has just taken all. */
+  private get is_full(): boolean {
+    return this.socket.writableNeedDrain && this.socket.writableLength > 0
+  }
+
   private enter(state: State): void {
     this.state = state
     this.since = this.server.now
@@ -641,7 +646,7 @@ class Connection {
   /** Writes what is ready; false if it goes on later, when the client has taken it or the others had their turn. */
   private write(): boolean {
     const { socket } = this
-    while (!socket.writableNeedDrain && this.given_bytes <= TURN_BYTES) {
+    while (!this.is_full && this.given_bytes <= TURN_BYTES) {
       if (!this.pending && this.body.length === 0) return true
       const slice = this.body.length > WRITE_BYTES ? this.body.subarray(0, WRITE_BYTES) : this.body
       const has_body = slice.length > 0
@@ -656,7 +661,7 @@ class Connection {
     }
     this.enter('write_ms')
     this.given_bytes = 0
-    if (socket.writableNeedDrain) socket.once('drain', () => this.proceed())
+    if (this.is_full) socket.once('drain', () => this.proceed())
     else setImmediate(() => this.proceed())
     return false
   }
