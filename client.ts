@@ -358,7 +358,8 @@ const REASONS: Record<string, string> = {
 
 function reason_of({ code = '', message }: NodeJS.ErrnoException): string {
   if (code !== 'ECONNREFUSED') return REASONS[code] ?? message
-  const server = program_name() === 'client.ts' ? 'npx tsx server.ts' : 'npx wow-server'
+  const is_source = import.meta.url?.endsWith('/client.ts')
+  const server = is_source ? 'npx tsx server.ts' : 'npx wow-server'
   return `connection refused: is the server running? ${server} starts it`
 }
 

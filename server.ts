@@ -165,7 +165,10 @@ const MAX_MS = 86_400_000
 
 /** Checks the limits and completes them; makes the log safe. */
 function checked(options: Options): Checked {
-  const { log, limits = {} } = options, all: Record<string, number> = { ...LIMITS }
+  const { answer, log, limits = {} } = options, all: Record<string, number> = { ...LIMITS }
+  for (const [name, value] of Object.entries({ answer, log }))
+    if (value !== undefined && typeof value !== 'function')
+      throw new TypeError(`${name} must be a function, got ${inspect(value)}`)
   for (const [name, value] of Object.entries(limits)) {
     if (value === undefined) continue
     if (!Object.hasOwn(LIMITS, name))
@@ -182,9 +185,9 @@ function checked(options: Options): Checked {
 /** The log of a server that was given none. */
 const silent: Log = () => {}
 
-/** Opens a file that stands beside this module, or beside the program where a bundler has made CommonJS of it. */
+/** Opens a file that stands beside this module; a bundler that makes CommonJS of it leaves no import.meta.url. */
 function open(name: string, flags: string): number {
-  const beside = import.meta.url ?? pathToFileURL(process.argv[1] ?? '')
+  const beside = import.meta.url ?? pathToFileURL(__filename)
   const path = fileURLToPath(new URL(name, beside))
   try {
     return openSync(path, flags)
@@ -203,8 +206,7 @@ export type Content = {
   readonly status: number
   /** status line and field lines, without Date, Connection and the empty line */
   readonly head: string
-  /** up to 8 KiB a text with a character for each byte, to be one short write with its head */
-  readonly body: string | Uint8Array
+  readonly body: Uint8Array
   /** it says `Connection: close` */
   readonly close: boolean
 }
@@ -213,7 +215,7 @@ export type Content = {
 type Value = string | number | Uint8Array | Iterable<[name: string, value: string]>
 
 /** The longest body, in bytes, that is sent as one text with its head: a longer one costs less as bytes. */
-const MAX_TEXT_BODY_BYTES = 8192
+const MAX_SHORT_BODY_BYTES = 8192
 
 /**
  * Makes a response of the text that it is on the wire (RFC 9112, 2.1): the line ends of its head become CRLF and
@@ -228,6 +230,7 @@ const MAX_TEXT_BODY_BYTES = 8192
  * `
  */
 export function http(strings: TemplateStringsArray, ...values: Value[]): Content {
+  if (!Array.isArray(strings)) throw type_error(`http is a template tag without parentheses, got ${inspect(strings)}`)
   let written = '', in_head = true
   const parts: (string | Uint8Array)[] = []
   strings.forEach((text, i) => {
@@ -251,14 +254,17 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
     throw type_error(`a response with status ${status} has no body, got one of ${bytes.length} bytes`)
 
   const head = lines.replace(/\n(?:content-length|transfer-encoding|connection|date):.*\r/gi, '')
-  return made(status, bodiless ? head : `${head}Content-Length: ${bytes.length}\r\n`,
-    bytes.length <= MAX_TEXT_BODY_BYTES ? bytes.toString('latin1') : bytes,
-    /\nconnection:(?:.*,)?[\t ]*close[\t ]*[,\r]/i.test(lines))
+  const close = /\nconnection:(?:.*,)?[\t ]*close[\t ]*[,\r]/i.test(lines)
+  return made(status, bodiless ? head : `${head}Content-Length: ${bytes.length}\r\n`, bytes, close)
 }
 
-/** A content, marked as one that `http` has made, and never changed. */
-function made(status: number, head: string, body: string | Uint8Array, close: boolean): Content {
-  return Object.freeze({ __proto__: http.prototype, status, head, body, close })
+/** A content with its mark that `http` has made it, and with its body as a text too if that is short. */
+type Made = Content & { readonly short_body: string | undefined }
+
+function made(status: number, head: string, body: Buffer, close: boolean): Made {
+  // a character for each byte, to be one write with the head
+  const short_body = body.length <= MAX_SHORT_BODY_BYTES ? body.toString('latin1') : undefined
+  return Object.freeze({ __proto__: http.prototype, status, head, body, close, short_body })
 }
 
 // status-line = HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112, 4), then field lines (5)
@@ -273,14 +279,17 @@ function wrong_response(lines: string): string {
   const [first = '', ...fields] = lines.split('\r\n').slice(0, -1), got = `got ${inspect(first)}`
   if (/^HTTP\/1\.1 \d{3}$/.test(first)) return `expected a space after the status code, ${got}`
   if (/^\s|^$/.test(first)) return `expected a status line at the very beginning, without white space before it, ${got}`
+  if (/[^\0-\xff]/.test(first)) return not_latin1(first)
   if (!RESPONSE_HEAD.test(`${first}\r\n`)) return `expected a status line such as HTTP/1.1 200 OK, ${got}`
   const wrong = fields.find(field => !FIELD.test(field)) ?? ''
+  if (/^\s/.test(wrong)) return `expected a field line without white space before it, got ${inspect(wrong)}`
   if (/[^\0-\xff]/.test(wrong)) return not_latin1(wrong)
-  return `expected a field line such as Content-Type: text/html, got ${inspect(wrong)}`
+  const or_body = wrong.includes(':') ? '' : ', or an empty line before the body'
+  return `expected a field line such as Content-Type: text/html${or_body}, got ${inspect(wrong)}`
 }
 
 function not_latin1(field: string): string {
-  const [name] = field.split(':', 1)
+  const name = field.startsWith('HTTP/') ? 'the status line' : field.split(':', 1)[0]
   return `${name} must have characters of latin1 only, with others percent-encoded, got ${inspect(field)}`
 }
 
@@ -292,8 +301,10 @@ function body_value(value: unknown): string | Uint8Array {
 
 /** A value for the head; `written` is what stands before it, whose last line tells the field. */
 function head_value(value: unknown, written: string): string {
-  if (typeof value === 'object' && value !== null && Symbol.iterator in value && !(value instanceof Uint8Array))
-    return Array.from(value as Iterable<[string, string]>, ([name, text]) => field_line(name, text)).join('\n')
+  const is_list = typeof value === 'object' && value !== null && Symbol.iterator in value
+  // pairs have lines of their own
+  if (is_list && !(value instanceof Uint8Array) && written.endsWith('\n'))
+    return Array.from(value as Iterable<unknown>, field_line).join('\n')
   if (typeof value !== 'string' && typeof value !== 'number')
     throw type_error(`a head value must be text or a number, got ${inspect(value)}`)
   const text = String(value), field = written.slice(written.lastIndexOf('\n') + 1) + text
@@ -303,8 +314,12 @@ function head_value(value: unknown, written: string): string {
   return text
 }
 
-function field_line(name: string, value: string): string {
-  if (!/^[^: ]+$/.test(name)) throw type_error(`expected a field name such as Content-Type, got ${inspect(name)}`)
+function field_line(pair: unknown): string {
+  if (!Array.isArray(pair) || pair.length !== 2)
+    throw type_error(`expected a pair such as ['Content-Type', 'text/html'], got ${inspect(pair)}`)
+  const [name, value]: unknown[] = pair
+  if (typeof name !== 'string' || !/^[^: ]+$/.test(name))
+    throw type_error(`expected a field name such as Content-Type, got ${inspect(name)}`)
   return `${head_value(name, '')}: ${head_value(value, `${name}: `)}`
 }
 
@@ -634,7 +649,7 @@ class Connection {
     this.last ||= content.close || nobody_asks && !this.reader.has_unread
     const has_body = this.message?.method !== 'HEAD'
     this.pending += response_text(content, this.last, has_body)
-    if (has_body && typeof content.body !== 'string') this.body = content.body
+    if (has_body && content.body.length > MAX_SHORT_BODY_BYTES) this.body = content.body
   }
 
   private finish(): void {
@@ -1227,19 +1242,20 @@ function is_thenable(value: unknown): value is PromiseLike<Content | undefined> 
 
 function own_content(own: unknown, request: Request, content: Content | string): Content | string {
   if (own === undefined) return content
-  if (!is_content(own) || own.status < 200)
+  if (!is_content(own))
     return failed(request, `answer must return a Content made by http, or undefined, got ${summary(own)}`)
+  if (own.status < 200) return failed(request, `answer must return a status from 200 on, got ${own.status}`)
   // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
   if (request.method !== 'CONNECT' || own.status >= 300) return own
-  return made(own.status, own.head.replace(/Content-Length: \d+\r\n$/, ''), '', true)
+  return made(own.status, own.head.replace(/Content-Length: \d+\r\n$/, ''), NO_BYTES, true)
 }
 
-function is_content(value: unknown): value is Content {
+function is_content(value: unknown): value is Made {
   return value instanceof http
 }
 
 function failed({ method, src }: Request, error: unknown): Content {
-  console.error(escaped(`${method} ${src} failed: ${typeof error === 'string' ? error : summary(error)}`))
+  console.error(on_one_line(`${method} ${src} failed: ${typeof error === 'string' ? error : summary(error)}`))
   return SERVER_ERROR
 }
 
@@ -1248,7 +1264,8 @@ function summary(value: unknown): string {
   try {
     if (!(value instanceof Error)) return inspect(value, { breakLength: Infinity })
     const [, place] = /\n +at (?!.*\bnode:)(?:.*[/\\(])?([^/\\()\n]+:\d+:\d+)\)?$/m.exec(value.stack ?? '') ?? []
-    return `${value.name}: ${value.message}${place ? ` (at ${place})` : ''}`
+    const cause = value.cause instanceof Error ? `, because of ${value.cause.message}` : ''
+    return `${value.name}: ${value.message}${cause}${place ? ` (at ${place})` : ''}`
   } catch {
     return 'a value that cannot be shown'
   }
@@ -1267,16 +1284,15 @@ function date_line(): string {
 /** The response that was sent last: the same one is often sent again within its second. */
 const latest: { content?: Content, date: string, text: string } = { date: '', text: '' }
 
-/** A response as it goes out, with its body if that is a text. */
+/** A response as it goes out, with its body if that is short. */
 function response_text(content: Content, is_last: boolean, has_body: boolean): string {
-  const { head, body } = content, date = date_line()
-  const body_text = has_body && typeof body === 'string' ? body : ''
-  if (is_last) return `${head}${date}Connection: close\r\n\r\n${body_text}`
+  const { head, short_body = '' } = content as Made, date = date_line()
+  if (is_last) return `${head}${date}Connection: close\r\n\r\n${has_body ? short_body : ''}`
   if (!has_body) return `${head}${date}\r\n`
   if (latest.content !== content || latest.date !== date) {
     latest.content = content
     latest.date = date
-    latest.text = `${head}${date}\r\n${body_text}`
+    latest.text = `${head}${date}\r\n${short_body}`
   }
   return latest.text
 }
@@ -1305,10 +1321,18 @@ function printable(text: string): string {
   return decoded.trimEnd().replaceAll('\r\n', '\n').split('\n').map(escaped).join('\n  ')
 }
 
-/** Text on one line, with its control characters and backslashes as \xHH. */
+/** Text on one line, with its control characters as \xHH. */
+function on_one_line(text: string): string {
+  return text.replace(/[\0-\x1f\x7f-\x9f]/g, as_hex)
+}
+
+/** The same with backslashes as \x5c, so that no message looks as if it had been escaped here. */
 function escaped(text: string): string {
-  return text.replace(/[\0-\x1f\x7f-\x9f\\]/g, character =>
-    '\\x' + character.charCodeAt(0).toString(16).padStart(2, '0'))
+  return text.replace(/[\0-\x1f\x7f-\x9f\\]/g, as_hex)
+}
+
+function as_hex(character: string): string {
+  return '\\x' + character.charCodeAt(0).toString(16).padStart(2, '0')
 }
 
 // ── command line ──
@@ -1339,32 +1363,31 @@ function arguments_of(args: string[]): Arguments {
     args,
     allowPositionals: true,
     options: {
-      port: { type: 'string', short: 'p' },
+      port: { type: 'string', short: 'p', multiple: true, default: [] },
       host: { type: 'string', default: '' },
       quiet: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   })
-  const [port = named ?? '8000', ...others] = positionals
+  const [port = '8000', ...others] = [...named, ...positionals]
+  if (others.length > 0) throw new Error(`expected one port, got more: ${[port, ...others].join(' ')}`)
   if (!/^\d{1,5}$/.test(port) || Number(port) > 65_535)
     throw new Error(`the port must be a number from 0 to 65535, got ${port}`)
-  if (others.length > 0 || named !== undefined && port !== named)
-    throw new Error(`expected one port, got more: ${[named, port, ...others].filter(Boolean).join(' ')}`)
   return { port: Number(port), host, quiet, help }
 }
 
 /** Ends the program with one line that says what is wrong. */
 function fail(error: unknown, { port, host }: Partial<Arguments> = {}): never {
   const { code = '', message = String(error) } = error as NodeJS.ErrnoException
+  const command = program_name() === 'server.ts' ? 'npx tsx server.ts' : 'npx wow-server'
   const why: Record<string, string> = {
-    EADDRINUSE: `port ${port} is in use: end the program that has it, or take another port (${program_name()} ${
-      Number(port) + 1})`,
+    EADDRINUSE: `port ${port} is in use: end the program that has it, or take another port, as in ${command} 8080`,
     EACCES: `port ${port} is not for every user: take one from 1024 on`,
     ENOTFOUND: `${host} is not an address of this computer: leave --host out to listen on every address`,
     EADDRNOTAVAIL: `${host} is not an address of this computer: leave --host out to listen on every address`,
   }
   const is_usage = code.startsWith('ERR_PARSE_ARGS')
-  console.error(escaped(why[code] ?? (is_usage ? `${message.split('. ', 1)[0]}; see --help` : message)))
+  console.error(on_one_line(why[code] ?? (is_usage ? `${message.split(/\.[ \n]/, 1)[0]}; see --help` : message)))
   process.exit(1)
 }
 
@@ -1381,28 +1404,33 @@ function print_to_terminal(paint: (text: string) => string): Log {
 
 /** Where to find the server: an address for this computer and, if it listens on every address, one for the others. */
 function print_addresses({ address, family, port }: AddressInfo, host: string, paint: (text: string) => string): void {
-  const name = host === '' ? '127.0.0.1' : family === 'IPv6' ? `[${address}]` : address
+  const is_every = ['', '0.0.0.0', '::'].includes(host)
+  const name = is_every ? '127.0.0.1' : family === 'IPv6' ? `[${address}]` : address
   console.log('Open', paint(`http://${name}:${port}/`))
   // Deno asks its user before it tells the addresses
-  if (host !== '' || 'Deno' in globalThis) return
+  if (!is_every || 'Deno' in globalThis) return
   const others = Object.values(networkInterfaces()).flat().find(other => other?.family === 'IPv4' && !other.internal)
   if (others) console.log('From another computer', paint(`http://${others.address}:${port}/`))
 }
 
 function main(): void {
-  let given: Arguments
   try {
-    given = arguments_of(process.argv.slice(2))
+    const given = arguments_of(process.argv.slice(2))
+    if (given.help) console.log(help_text())
+    else run(given)
   } catch (error) {
-    return fail(error)
+    fail(error)
   }
-  const { port, host, quiet, help } = given
-  if (help) return console.log(help_text())
+}
+
+function run(given: Arguments): void {
+  const { port, host, quiet } = given
   // Deno asks its user before it tells the environment, which says whether there are colours
   const colours = !('Deno' in globalThis) && process.stdout.isTTY && process.stdout.hasColors()
   const paint = (colour: 'cyan' | 'green') => (text: string): string => colours ? styleText(colour, text) : text
   const stop = new AbortController()
-  const s = serve({ port, host, signal: stop.signal, log: quiet ? undefined : print_to_terminal(paint('cyan')) })
+  const log = quiet ? undefined : print_to_terminal(paint('cyan'))
+  const s = serve({ port, host, signal: stop.signal, log })
   s.on('listening', () => print_addresses(s.address() as AddressInfo, host, paint('green')))
   s.on('error', error => s.listening ? console.error(error.message) : fail(error, given))
   // a log that nobody reads any more is no reason to stop, nor to stay
