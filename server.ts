@@ -851,6 +851,7 @@ export class Reader {
 
   /** What there is of a message that was refused, to be logged. */
   get refused(): Received {
+    this.look()
     const text = this.head || this.text.slice(this.at, this.at + this.server.limits.head_bytes)
     return new Received(text, text.startsWith('HEAD ') ? 'HEAD' : '', '', NO_BYTES, true)
   }
@@ -928,12 +929,19 @@ export class Reader {
       const is_over = this.text.length > head_bytes
       if (is_over && may_be_http) throw this.too_long_head(start)
       if (is_decided || is_over) return null
-      const ending = yield may_be_http ? 'head_ms' : 'text_ms'
+      let ending
+      do ending = yield may_be_http ? 'head_ms' : 'text_ms'
+      while (is_http && !ending && this.decides_nothing)
       const is_empty = !/[^\r\n]/.test(start), may_be_method = ending === 'late' && /^[A-Z]*$/.test(start)
       if (ending && (is_empty ? ending === 'late' : is_http || may_be_method)) throw cut_off(ending)
       if (ending) return null
       this.look()
     }
+  }
+
+  /** What has arrived since has no line end and is not too much: so a head that drips is not matched for each byte. */
+  private get decides_nothing(): boolean {
+    return !this.arrived.includes('\n') && this.text.length + this.arrived.length <= this.server.limits.head_bytes
   }
 
   /** All that has arrived, as a text that is not HTTP; undefined for empty lines. */
