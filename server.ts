@@ -941,7 +941,8 @@ export class Reader {
 
   /** What has arrived since has no line end and is not too much: so a head that drips is not matched for each byte. */
   private get decides_nothing(): boolean {
-    return !this.arrived.includes('\n') && this.text.length + this.arrived.length <= this.server.limits.head_bytes
+    const is_too_much = this.text.length + this.arrived.length > this.server.limits.head_bytes
+    return !this.text.endsWith('\r') && !this.arrived.includes('\n') && !is_too_much
   }
 
   /** All that has arrived, as a text that is not HTTP; undefined for empty lines. */
