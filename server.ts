@@ -268,10 +268,11 @@ function made(status: number, head: string, body: Buffer, close: boolean): Made 
 }
 
 // status-line = HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112, 4), then field lines (5)
-const VALUE         = '[\\t\\x20-\\x7e\\x80-\\xff]*'
-const TOKEN         = "[!#$%&'*+\\-.^_`|~\\w]+"
-const FIELD_LINE    = `${TOKEN}:${VALUE}\\r\\n`
-const RESPONSE_HEAD = new RegExp(`^HTTP/1\\.1 ([1-5]\\d\\d) ${VALUE}\\r\\n(?:${FIELD_LINE})*$`)
+const { raw }       = String
+const VALUE         = raw`[\t\x20-\x7e\x80-\xff]*`
+const TOKEN         = raw`[!#$%&'*+\-.^_\x60|~\w]+`
+const FIELD_LINE    = raw`${TOKEN}:${VALUE}\r\n`
+const RESPONSE_HEAD = new RegExp(raw`^HTTP/1\.1 ([1-5]\d\d) ${VALUE}\r\n(?:${FIELD_LINE})*$`)
 const FIELD         = new RegExp(`^${TOKEN}:${VALUE}$`)
 
 /** Says what is wrong with the lines of a response's head. */
@@ -769,35 +770,34 @@ class Received implements Request {
 
 // request-line = method SP request-target SP HTTP-version CRLF (RFC 9112, 3), then field lines and an empty line
 const TARGET       = '[!"$-~]+'
-const VERSION      = 'HTTP/(\\d)\\.(\\d)\\r\\n'
-const REQUEST_LINE = `${TOKEN} ${TARGET} HTTP/\\d\\.\\d\\r\\n`
+const REQUEST_LINE = raw`${TOKEN} ${TARGET} HTTP/\d\.\d\r\n`
 /** The fields that decide where a message ends and what becomes of the connection. */
 const FRAMING_NAME = in_any_case('(?:host|connection|content-length|transfer-encoding|expect)')
 /** What every browser sends, and what is so without it. */
-const KEEP_ALIVE   = '[Cc]onnection: keep-alive\\r\\n'
+const KEEP_ALIVE   = raw`[Cc]onnection: keep-alive\r\n`
 const PLAIN_FIELDS = `(?:${KEEP_ALIVE}|(?!${FRAMING_NAME}:)${FIELD_LINE})*`
 /** A Host that is a name or an IPv4 address. */
-const PLAIN_HOST   = `([Hh])[Oo][Ss][Tt]: ?[\\w\\-.]+(?::\\d*)?\\r\\n`
+const PLAIN_HOST   = raw`([Hh])[Oo][Ss][Tt]: ?[\w\-.]+(?::\d*)?\r\n`
 /** What a client says that makes one connection for each request. */
-const PLAIN_CLOSE  = '([Cc])onnection: close\\r\\n'
+const PLAIN_CLOSE  = raw`([Cc])onnection: close\r\n`
 /** The fields from the first that needs a closer look. */
 const OTHER_FIELDS = `((?!${KEEP_ALIVE})(?=${FRAMING_NAME}:)(?:${FIELD_LINE})+)`
-const HOST_CLOSE   = `(?:${PLAIN_HOST}${PLAIN_FIELDS}(?:${PLAIN_CLOSE}${PLAIN_FIELDS})?)?`
-const FIELDS       = `${PLAIN_FIELDS}${HOST_CLOSE}${OTHER_FIELDS}?`
-const WHOLE_HEAD   = `(${TOKEN}) (${TARGET}) ${VERSION}${FIELDS}\\r\\n`
-const WRONG_LINE   = `(?!${FIELD_LINE}|\\r\\n)[^\\r\\n]*(?:\\n|\\r[^])`
+const FIELDS       = `${PLAIN_FIELDS}(?:${PLAIN_HOST}${PLAIN_FIELDS}(?:${PLAIN_CLOSE}${PLAIN_FIELDS})?)?${OTHER_FIELDS}?`
+const WHOLE_HEAD   = raw`(${TOKEN}) (${TARGET}) HTTP/(\d)\.(\d)\r\n${FIELDS}\r\n`
+const LINE_END     = raw`(?:\n|\r[^])`
+const WRONG_LINE   = raw`(?!${FIELD_LINE}|\r\n)[^\r\n]*${LINE_END}`
 /** A whole head, or one up to its first wrong line, which is told by its groups: they are undefined then. */
-const HEAD = new RegExp(
-  `${WHOLE_HEAD}|(?!${REQUEST_LINE})[^\\r\\n]*(?:\\n|\\r[^])|${REQUEST_LINE}(?:${FIELD_LINE})*${WRONG_LINE}`, 'y')
+const HEAD = new RegExp(raw`${WHOLE_HEAD}|${REQUEST_LINE}(?:${FIELD_LINE})*${WRONG_LINE}|` +
+  raw`(?!${REQUEST_LINE})[^\r\n]*${LINE_END}`, 'y')
 /** A first line that is meant as HTTP: it begins as a request line does, names the protocol, or is empty. */
 const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\r\n]*[\t ]HTTP\/|[\r\n])/
 /** A text that may still become a request line, whatever the method. */
-const REQUEST_LINE_SO_FAR = new RegExp(`^${TOKEN}(?: (?:${TARGET}(?: (?:H|HT|HTT|HTTP)?)?)?)?$`)
+const MAY_BE_HTTP = new RegExp(`^(?:${TOKEN}(?: (?:${TARGET}(?: (?:H|HT|HTT|HTTP)?)?)?)?)?$`)
 
 // chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF (RFC 9112, 7.1); an extension may have any field characters
-const CHUNK_LINE = new RegExp(`([\\da-fA-F]+)(?:[\\t ]*;${VALUE})?\\r\\n|[^\\r\\n]*(?:\\n|\\r[^])`, 'y')
+const CHUNK_LINE = new RegExp(raw`([\da-fA-F]+)(?:[\t ]*;${VALUE})?\r\n|[^\r\n]*${LINE_END}`, 'y')
 const CHUNK_END  = /(\r\n)|\r[^]|[^\r]/y
-const TRAILERS   = new RegExp(`((?:${FIELD_LINE})*\\r\\n)|(?:${FIELD_LINE})*${WRONG_LINE}`, 'y')
+const TRAILERS   = new RegExp(raw`((?:${FIELD_LINE})*\r\n)|(?:${FIELD_LINE})*${WRONG_LINE}`, 'y')
 
 /**
  * Reads what one connection brings, message by message.
@@ -805,9 +805,7 @@ const TRAILERS   = new RegExp(`((?:${FIELD_LINE})*\\r\\n)|(?:${FIELD_LINE})*${WR
  */
 export class Reader {
   private readonly server: ReaderServer
-  /** arrived, and not looked at yet */
-  private arrived: Buffer = NO_BYTES
-  /** taken from it, with a character for each byte; read up to `at` */
+  /** what has arrived, with a character for each byte; read up to `at` */
   private text = ''
   private at = 0
   /** the message that is read: its steps, its head once it is known to be one, its body so far */
@@ -822,12 +820,17 @@ export class Reader {
   }
 
   get has_unread(): boolean {
-    return this.at < this.text.length || this.arrived.length > 0
+    return this.at < this.text.length
+  }
+
+  private get unread(): string {
+    return this.text.slice(this.at)
   }
 
   /** Takes a piece of what arrives. */
   push(piece: Buffer): void {
-    this.arrived = this.arrived.length === 0 ? piece : Buffer.concat([this.arrived, piece])
+    this.text = this.unread + piece.toString('latin1')
+    this.at = 0
   }
 
   /**
@@ -838,21 +841,20 @@ export class Reader {
   read(ending?: Ending): Received | Need {
     if (!this.steps) {
       if (!this.has_unread) return 'idle_ms'
-      this.look()
       const match = this.match(HEAD), request = match && this.plain_request(match)
       if (request) return request
-      this.steps = this.read_message(match && this.head_of(match))
+      this.steps = this.read_message(match)
     }
     let { value, done } = this.steps.next()
     if (!done && ending && value !== 'continue') ({ value, done } = this.steps.next(ending))
     if (done) this.steps = undefined
+    else if (this.at > 0) this.let_go()
     return value ?? 'idle_ms'
   }
 
   /** What there is of a message that was refused, to be logged. */
   get refused(): Received {
-    this.look()
-    const text = this.head || this.text.slice(this.at, this.at + this.server.limits.head_bytes)
+    const text = this.head || this.unread.slice(0, this.server.limits.head_bytes)
     return new Received(text, text.startsWith('HEAD ') ? 'HEAD' : '', '', NO_BYTES, true)
   }
 
@@ -867,7 +869,23 @@ export class Reader {
   /** Lets go of everything. */
   clear(): void {
     this.release()
-    this.arrived = NO_BYTES
+    this.take(this.text.length)
+  }
+
+  private match(pattern: RegExp): RegExpExecArray | null {
+    pattern.lastIndex = this.at
+    return pattern.exec(this.text)
+  }
+
+  /** Lets go of what is read: what is waited for must not keep it in memory. */
+  private let_go(): void {
+    this.text = copy_of(this.unread)
+    this.at = 0
+  }
+
+  private take(length: number): void {
+    this.at += length
+    if (this.has_unread) return
     this.text = ''
     this.at = 0
   }
@@ -885,69 +903,57 @@ export class Reader {
     return new Received(text, method, target, NO_BYTES, plain_close !== undefined || minor === '0')
   }
 
-  private *read_message(whole_head: Head | null): Steps<Received | undefined> {
-    const head = whole_head ?? (yield* this.wait_for_head())
-    if (!head) return this.take_text()
-    const { text, method, target, major, minor } = head
-    this.head = text
+  private *read_message(first_match: RegExpExecArray | null): Steps<Received | undefined> {
+    const match = yield* this.wait_for_head(first_match)
+    if (!match) return this.take_text()
+    const [, , , major, minor] = match, text = this.head = copy_of(match[0])
+    const [method = '', target = ''] = text.split(' ', 2), { target_bytes } = this.server.limits
     this.take(text.length)
     this.is_first = false
     if (major !== '1')
       throw refuse('505 HTTP Version Not Supported', `expected HTTP/1.1, got HTTP/${major}.${minor}`)
-    const { target_bytes } = this.server.limits
     if (target.length > target_bytes) throw too_long('414 URI Too Long', 'a request-target', target_bytes)
     const framing = framing_of(text, minor === '0'), { src, host } = parts_of(method, target)
-    if (framing.length > 0 || framing.chunked) yield* this.read_body(framing)
+    yield* this.read_body(framing)
     const shown_text = host === undefined ? text : in_origin_form(text, target, src, host)
     const body = this.body.subarray(0, this.body_length)
     return new Received(shown_text, method, src, body, framing.close || method === 'CONNECT')
   }
 
-  /** What HEAD has matched, copied: a body may be waited for, and a slice would keep the whole piece in memory. */
-  private head_of({ 0: match, 1: is_whole, 3: major = '', 4: minor = '' }: RegExpExecArray): Head | null {
-    if (is_whole === undefined || match.length > this.server.limits.head_bytes) return null
-    const text = copy_of(match), [method = '', target = ''] = text.split(' ', 2)
-    return { text, method, target, major, minor }
-  }
-
   /** Waits until a head is whole; null for a text that is not HTTP, and for nothing. */
-  private *wait_for_head(): Steps<Head | null> {
+  private *wait_for_head(match: RegExpExecArray | null): Steps<RegExpExecArray | null> {
     const { head_bytes } = this.server.limits
-    for (let has_skipped = false; ; ) {
+    for (let may_be_empty = true; ; match = this.match(HEAD)) {
       // one empty line before a request is ignored (RFC 9112, 2.2)
-      if (!has_skipped && this.text.startsWith('\r\n', this.at)) {
-        has_skipped = true
+      if (may_be_empty && this.text.startsWith('\r\n', this.at)) {
         this.take(2)
+        may_be_empty = false
+        continue
       }
-      this.let_go()
-      const match = this.match(HEAD), head = match && this.head_of(match)
-      if (head) return head
-      const is_decided = match !== null && match[0].length <= head_bytes
-      const start = this.text.slice(0, head_bytes), is_http = MEANT_AS_HTTP.test(start)
-      if (is_decided && is_http) throw wrong_head(match[0])
-      const may_be_http = is_http || start === '' || REQUEST_LINE_SO_FAR.test(start)
-      const is_over = this.text.length > head_bytes
+      const length = match ? match[0].length : this.text.length - this.at, is_over = length > head_bytes
+      if (match?.[1] !== undefined && !is_over) return match
+      const start = this.unread.slice(0, head_bytes), is_http = MEANT_AS_HTTP.test(start)
+      const may_be_http = is_http || MAY_BE_HTTP.test(start)
       if (is_over && may_be_http) throw this.too_long_head(start)
-      if (is_decided || is_over) return null
+      if (match && !is_over && is_http) throw wrong_head(match[0])
+      if (match || is_over) return null
       let ending
       do ending = yield may_be_http ? 'head_ms' : 'text_ms'
-      while (is_http && !ending && this.decides_nothing)
-      const is_empty = !/[^\r\n]/.test(start), may_be_method = ending === 'late' && /^[A-Z]*$/.test(start)
-      if (ending && (is_empty ? ending === 'late' : is_http || may_be_method)) throw cut_off(ending)
+      while (is_http && !ending && this.is_undecided(length))
+      const is_meant = ending === 'late' ? is_http || /^[A-Z]*$/.test(start) : is_http && start !== '\r'
+      if (ending && is_meant) throw cut_off(ending)
       if (ending) return null
-      this.look()
     }
   }
 
-  /** What has arrived since has no line end and is not too much: so a head that drips is not matched for each byte. */
-  private get decides_nothing(): boolean {
-    const is_too_much = this.text.length + this.arrived.length > this.server.limits.head_bytes
-    return !this.text.endsWith('\r') && !this.arrived.includes('\n') && !is_too_much
+  /** Nothing decisive has come after what was seen: so a head that drips is not matched for each byte. */
+  private is_undecided(seen: number): boolean {
+    return this.text.length <= this.server.limits.head_bytes && !/[\r\n]/.test(this.text.slice(Math.max(seen - 1, 0)))
   }
 
   /** All that has arrived, as a text that is not HTTP; undefined for empty lines. */
   private take_text(): Received | undefined {
-    const text = this.text.slice(this.at)
+    const text = this.unread
     if (/[^\r\n]/.test(text) && !this.is_first) throw bad_request(`expected another request here, got ${shown(text)}`)
     this.clear()
     return /[^\r\n]/.test(text) ? new Received(text, '', '', NO_BYTES, true) : undefined
@@ -956,7 +962,7 @@ export class Reader {
   private *read_body({ length, chunked, expects_100 }: Framing): Steps<void> {
     const { body_bytes } = this.server.limits
     if (length > body_bytes) throw too_long('413 Content Too Large', 'a body', body_bytes)
-    if (expects_100 && !this.has_unread) yield 'continue'
+    if (expects_100 && (length > 0 || chunked) && !this.has_unread) yield 'continue'
     if (chunked) yield* this.read_chunks()
     else yield* this.take_bytes(length, length)
   }
@@ -965,104 +971,66 @@ export class Reader {
   private *read_chunks(): Steps<void> {
     const { head_bytes, body_bytes } = this.server.limits
     for (let room = body_bytes, line_room = head_bytes; ; ) {
-      const { size, extra } = yield* this.read_chunk_line(line_room)
+      const [line, digits = ''] =
+        yield* this.take_match(CHUNK_LINE, 'the size of a chunk in hexadecimal digits', line_room)
+      const size = parseInt(digits, 16)
       if (size > room) throw too_long('413 Content Too Large', 'a body', body_bytes)
       room -= size
-      line_room -= extra
+      // the room is for extensions, and zeros before the size
+      line_room -= line.length - 2 - size.toString(16).length
       if (size === 0) return void (yield* this.take_match(TRAILERS, 'field lines after the last chunk', line_room))
       yield* this.take_bytes(size, body_bytes)
       yield* this.take_match(CHUNK_END, 'CR LF after the data of a chunk', 2)
     }
   }
 
-  /** The size of a chunk, and how many bytes its line has besides: an extension, and zeros before the size. */
-  private *read_chunk_line(room: number): Steps<{ size: number, extra: number }> {
-    const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, 'the size of a chunk in hexadecimal digits', room)
-    const size = parseInt(digits, 16)
-    if (!Number.isSafeInteger(size)) throw bad_request(`expected the size of a chunk, got ${shown(digits)}`)
-    return { size, extra: line.length - 2 - size.toString(16).length }
-  }
-
   /** Waits until a pattern matches what has arrived, and takes that; its first group is undefined for what is wrong. */
   private *take_match(pattern: RegExp, what: string, room: number): Steps<RegExpExecArray> {
     for (;;) {
-      this.look()
       const match = this.match(pattern), [text = '', right] = match ?? []
-      if (match && text.length <= room) {
-        if (right === undefined) throw bad_request(`expected ${what}, got ${shown(text)} (RFC 9112, 7.1)`)
+      if ((match ? text.length : this.text.length - this.at) > room)
+        throw refuse('431 Request Header Fields Too Large', 'there is no more room for chunk extensions and trailers')
+      if (match && right === undefined) throw bad_request(`expected ${what}, got ${shown(text)} (RFC 9112, 7.1)`)
+      if (match) {
         this.take(text.length)
         return match
       }
-      if (this.text.length - this.at > room)
-        throw refuse('431 Request Header Fields Too Large', 'there is no more room for chunk extensions and trailers')
-      this.let_go()
-      const ending = yield 'body_ms'
-      if (ending) throw cut_off(ending)
+      yield* this.wait_for_body()
     }
   }
 
-  /** Waits for so many bytes of the body; `most` is all there may be. */
+  /** Waits for so many bytes of the body, and keeps them; `most` is all there may be. */
   private *take_bytes(length: number, most: number): Steps<void> {
-    for (let missing = length - this.move_bytes(length, most); missing > 0; missing -= this.move_bytes(missing, most)) {
-      const ending = yield 'body_ms'
-      if (ending) throw cut_off(ending)
+    for (let missing = length; ; yield* this.wait_for_body()) {
+      const piece = this.text.slice(this.at, this.at + missing)
+      this.keep(piece, most)
+      this.take(piece.length)
+      missing -= piece.length
+      if (missing === 0) return
     }
   }
 
-  /** Moves up to so many bytes of what has arrived into the body. */
-  private move_bytes(length: number, most: number): number {
-    const text = this.text.slice(this.at, this.at + length), piece = this.arrived.subarray(0, length - text.length)
-    const moved = text.length + piece.length
-    if (this.server.answer && moved > 0) {
-      this.make_room(moved, most)
-      this.body.write(text, this.body_length, 'latin1')
-      this.body.set(piece, this.body_length + text.length)
-      this.body_length += moved
-    }
-    this.take(text.length)
-    // an empty rest of a piece would keep the whole piece in memory
-    this.arrived = piece.length < this.arrived.length ? this.arrived.subarray(piece.length) : NO_BYTES
-    return moved
+  private *wait_for_body(): Steps<void> {
+    const ending = yield 'body_ms'
+    if (ending) throw cut_off(ending)
   }
 
-  /** Grows the body, by doubling, so that each byte is moved a few times at most. */
-  private make_room(length: number, most: number): void {
-    const needed = this.body_length + length
-    if (needed <= this.body.length) return
-    const size = Math.max(needed, Math.min(2 * this.body.length, most)), growth = size - this.body.length
-    if (this.server.bodies.bytes + growth > this.server.limits.all_bodies_bytes)
+  /** Adds to the body, which grows by doubling, so that each byte is moved a few times at most. */
+  private keep(piece: string, most: number): void {
+    if (!this.server.answer) return
+    const needed = this.body_length + piece.length
+    if (needed > this.body.length) this.grow(Math.max(needed, Math.min(2 * this.body.length, most)))
+    this.body_length += this.body.write(piece, this.body_length, 'latin1')
+  }
+
+  private grow(size: number): void {
+    const { bodies, limits } = this.server, growth = size - this.body.length
+    if (bodies.bytes + growth > limits.all_bodies_bytes)
       throw refuse('503 Service Unavailable', 'too many bodies arrive at once', [['Retry-After', '1']])
-    this.server.bodies.bytes += growth
+    bodies.bytes += growth
     const grown = Buffer.allocUnsafeSlow(size)
-    grown.set(this.body.subarray(0, this.body_length))
+    this.body.copy(grown)
     this.body = grown
-  }
-
-  private match(pattern: RegExp): RegExpExecArray | null {
-    pattern.lastIndex = this.at
-    return pattern.exec(this.text)
-  }
-
-  private take(length: number): void {
-    this.at += length
-    if (this.at < this.text.length) return
-    this.text = ''
-    this.at = 0
-  }
-
-  /** Looks at what has arrived as text. */
-  private look(): void {
-    if (this.arrived.length === 0) return
-    this.let_go()
-    this.text += this.arrived.toString('latin1')
-    this.arrived = NO_BYTES
-  }
-
-  /** Lets go of what is read. */
-  private let_go(): void {
-    if (this.at === 0) return
-    this.text = copy_of(this.text.slice(this.at))
-    this.at = 0
   }
 
   private too_long_head(start: string): Refusal {
@@ -1077,9 +1045,6 @@ export class Reader {
 function too_long(status: string, what: string, bytes: number): Refusal {
   return refuse(status, `${what} has ${bytes} bytes at most`)
 }
-
-/** A head that is whole; its version is not checked yet. */
-type Head = { text: string, method: string, target: string, major: string, minor: string }
 
 /** A text of its own: one that was cut from a long text keeps all of that in memory. */
 function copy_of(text: string): string {
@@ -1152,9 +1117,9 @@ function check_codings(codings: string[]): void {
 }
 
 // uri-host [ ":" port ] (RFC 9110, 7.2), but without the comma, which would be a list
-const REG_NAME   = "(?:[\\w\\-.~!$&'()*+;=]|%[\\da-fA-F]{2})+"
-const IP_LITERAL = "\\[(?:v[\\da-fA-F]+\\.[\\w\\-.~!$&'()*+,;=:]+|([\\da-fA-F:.]+))\\]"
-const HOST       = new RegExp(`^[\\t ]*(?:${REG_NAME}|${IP_LITERAL})(:\\d*)?[\\t ]*$`)
+const REG_NAME   = raw`(?:[\w\-.~!$&'()*+;=]|%[\da-fA-F]{2})+`
+const IP_LITERAL = raw`\[(?:v[\da-fA-F]+\.[\w\-.~!$&'()*+,;=:]+|([\da-fA-F:.]+))\]`
+const HOST       = new RegExp(raw`^[\t ]*(?:${REG_NAME}|${IP_LITERAL})(:\d*)?[\t ]*$`)
 
 function is_host(text: string): boolean {
   const match = HOST.exec(text)
