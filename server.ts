@@ -360,7 +360,6 @@ class Listener extends Server {
   /** who came after the server was told to stop: not read from until nobody else comes */
   private readonly held: Socket[] = []
   private resolve_accept: ((accepted: Accepted) => void) | undefined
-  private readonly keep_resolve = (resolve: (accepted: Accepted) => void): void => { this.resolve_accept = resolve }
 
   constructor({ limits, log, answer, signal }: Checked) {
     super({ allowHalfOpen: true })
@@ -378,7 +377,7 @@ class Listener extends Server {
   /** The next connection on which a whole request waits, and the client's address. */
   accept(): Promise<Accepted> | Accepted {
     for (let conn; (conn = this.ready.shift()); ) if (!conn.socket.destroyed) return [conn, conn.addr]
-    return new Promise(this.keep_resolve)
+    return new Promise(resolve => { this.resolve_accept = resolve })
   }
 
   hand_over(conn: Connection): void {
@@ -509,14 +508,10 @@ class Connection {
   }
 
   /** The request to answer; undefined for a text that is not HTTP. */
-  get request(): Request | undefined {
-    return this.message?.method ? this.message : undefined
-  }
+  get request(): Request | undefined { return this.message?.method ? this.message : undefined }
 
   /** The text of the request that waits: its head in HTTP, with a character for each byte. */
-  recv(): string {
-    return this.message?.text ?? ''
-  }
+  recv(): string { return this.message?.text ?? '' }
 
   /** Sends an answer, or the one that is promised. */
   sendall(content: Content | string | Promise<Content | string>): void {
@@ -558,9 +553,7 @@ class Connection {
   }
 
   /** Ends the state if it has lasted too long. Times are those of ticks: one more tick, so as never to be early. */
-  check_deadline(): void {
-    if (this.server.now - this.since > this.limit_ms + TICK_MS) this.on_timeout()
-  }
+  check_deadline(): void { if (this.server.now - this.since > this.limit_ms + TICK_MS) this.on_timeout() }
 
   private get limit_ms(): number {
     const { state, server: { limits, stopping } } = this
@@ -577,9 +570,7 @@ class Connection {
   }
 
   /** The system takes no more. Node's own word for it also holds where the system has just taken all. */
-  private get is_full(): boolean {
-    return this.socket.writableNeedDrain && this.socket.writableLength > 0
-  }
+  private get is_full(): boolean { return this.socket.writableNeedDrain && this.socket.writableLength > 0 }
 
   private enter(state: State): void {
     this.state = state
@@ -741,7 +732,6 @@ class Received implements Request {
   addr: Address = NO_ADDRESS
   private made_headers: Headers | undefined
   private controller: AbortController | undefined
-  private is_gone = false
 
   constructor(text: string, method: string, src: string, body: Uint8Array<ArrayBuffer>, close: boolean) {
     this.text = text
@@ -756,16 +746,8 @@ class Received implements Request {
     return this.made_headers ??= new Headers(Array.from(fields, ([, name = '', value = '']) => [name, value]))
   }
 
-  get signal(): AbortSignal {
-    this.controller ??= new AbortController()
-    if (this.is_gone) this.controller.abort()
-    return this.controller.signal
-  }
-
-  abort(): void {
-    this.is_gone = true
-    this.controller?.abort()
-  }
+  get signal(): AbortSignal { return (this.controller ??= new AbortController()).signal }
+  abort(): void { (this.controller ??= new AbortController()).abort() }
 }
 
 // request-line = method SP request-target SP HTTP-version CRLF (RFC 9112, 3), then field lines and an empty line
@@ -815,17 +797,11 @@ export class Reader {
   private body_length = 0
   private is_first = true
 
-  constructor(server: ReaderServer) {
-    this.server = server
-  }
+  constructor(server: ReaderServer) { this.server = server }
 
-  get has_unread(): boolean {
-    return this.at < this.text.length
-  }
+  get has_unread(): boolean { return this.at < this.text.length }
 
-  private get unread(): string {
-    return this.text.slice(this.at)
-  }
+  private get unread(): string { return this.text.slice(this.at) }
 
   /** Takes a piece of what arrives. */
   push(piece: Buffer): void {
@@ -1171,10 +1147,7 @@ class Refusal extends Error {
 function refuse(status: string, why: string, fields: [string, string][] = []): Refusal {
   return new Refusal(why, text_answer(status, [['Connection', 'close'], ...fields], `${status}: ${why}`))
 }
-
-function bad_request(why: string): Refusal {
-  return refuse('400 Bad Request', why)
-}
+const bad_request = (why: string): Refusal => refuse('400 Bad Request', why)
 
 function text_answer(status: string, fields: [string, string][] = [], text = status): Content {
   return http`HTTP/1.1 ${status}
@@ -1245,30 +1218,23 @@ function summary(value: unknown): string {
   }
 }
 
-let date_second = 0, date_field = ''
-
-/** Date (RFC 9110, 6.6.1), made once a second. */
-function date_line(): string {
-  const second = Math.floor(Date.now() / 1000)
-  if (second !== date_second) date_field = `Date: ${new Date(second * 1000).toUTCString()}\r\n`
-  date_second = second
-  return date_field
-}
-
-/** The response that was sent last: the same one is often sent again within its second. */
-const latest: { content?: Content, date: string, text: string } = { date: '', text: '' }
+/** Date (RFC 9110, 6.6.1), and the response that was sent last, which is often sent again: for one second. */
+let second = 0, date = '', latest: Content | undefined, latest_text = ''
 
 /** A response as it goes out, with its body if that is short. */
 function response_text(content: Content, is_last: boolean, has_body: boolean): string {
-  const { head, short_body = '' } = content as Made, date = date_line()
+  const now = Math.floor(Date.now() / 1000)
+  if (now !== second) {
+    second = now
+    date = `Date: ${new Date(now * 1000).toUTCString()}\r\n`
+    latest = undefined
+  }
+  const { head, short_body = '' } = content as Made
   if (is_last) return `${head}${date}Connection: close\r\n\r\n${has_body ? short_body : ''}`
   if (!has_body) return `${head}${date}\r\n`
-  if (latest.content !== content || latest.date !== date) {
-    latest.content = content
-    latest.date = date
-    latest.text = `${head}${date}\r\n${short_body}`
-  }
-  return latest.text
+  if (latest !== content) latest_text = `${head}${date}\r\n${short_body}`
+  latest = content
+  return latest_text
 }
 
 function status_line({ head }: Content): string {
