@@ -5,12 +5,14 @@
  * receiver's part of TCP: the way of an answer is on the server's account, the way of a request is not. All contenders
  * take turns under the same load, and the smallest figure of each counts: the machine's other work can only add to it.
  *
- * The load comes from this process, where a connection asks again once it has its answer. "busy" is the server's CPU
- * time as a share of the turn: a server that waits for the client finds less to do each time it wakes up, and pays more
- * for each request. So the figure of a contender that is not fully busy may be too high, but not too low.
+ * autocannon asks on kept connections; npx fetches it, so it is no dependency. What it cannot do is done here. "busy" is
+ * the server's CPU time as a share of the turn: a server that waits for the client finds less to do each time it wakes
+ * up, and pays more for each request. So the figure of a contender that is not fully busy may be too high, but not too
+ * low.
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
 import { cpus, release, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -18,8 +20,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
+const AUTOCANNON = 'autocannon@8.0.0'
+type Autocannon = (options: Shots & { url: string, connections: number, duration: number, sampleInt: number }) =>
+Promise<{ '2xx': number, non2xx: number, errors: number }>
+type Shots = { method?: 'POST', headers?: Record<string, string>, body?: string, pipelining?: number }
 /** `rate` is how many requests a second are sent, on one connection after the other, answered yet or not. */
-type Load = { message: string, pipelined?: number, closing?: boolean, rate?: number, seconds?: number }
+type Messages = { message: string, closing?: boolean, rate?: number, seconds?: number }
+type Load = Shots | Messages
 /** The cost is µs of CPU time for a request, or (memory) KiB for a connection that waits. */
 type Scenario = { title: string, contenders: string[], load: Load, connections: number[], memory?: boolean }
 type Figure = { cost: number, busy: number, rate: number }
@@ -101,17 +108,19 @@ const CONTENDERS: Record<string, (port: number) => string[]> = {
 const message = (method: string, fields: string[], body = ''): string =>
   [`${method} / HTTP/1.1`, 'Host: localhost', ...fields, '', body].join('\r\n')
 const GET = message('GET', [])
-const BROWSER = ['Connection: keep-alive', 'Cache-Control: max-age=0', 'Upgrade-Insecure-Requests: 1',
-  'User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36',
-  'Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8',
-  'Sec-Fetch-Site: none', 'Sec-Fetch-Mode: navigate', 'Sec-Fetch-User: ?1', 'Sec-Fetch-Dest: document',
-  'Accept-Encoding: gzip, deflate, br, zstd', 'Accept-Language: en-US,en;q=0.9']
+const BROWSER = {
+  'Cache-Control': 'max-age=0', 'Upgrade-Insecure-Requests': '1',
+  'User-Agent': 'Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36',
+  'Accept': 'text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8',
+  'Sec-Fetch-Site': 'none', 'Sec-Fetch-Mode': 'navigate', 'Sec-Fetch-User': '?1', 'Sec-Fetch-Dest': 'document',
+  'Accept-Encoding': 'gzip, deflate, br, zstd', 'Accept-Language': 'en-US,en;q=0.9',
+}
 const BODY = 'x'.repeat(2 ** 20), chunk = (text: string): string => `${text.length.toString(16)}\r\n${text}\r\n`
 const CHUNKS = `${chunk(BODY.slice(0, 1049)).repeat(999)}${chunk(BODY.slice(999 * 1049))}0\r\n\r\n`
 
 /** A process needs some descriptors for other things. */
 const MOST = (parseInt(spawnSync('sh', ['-c', 'ulimit -n'], { encoding: 'utf8' }).stdout) || Infinity) - 100
-const kept = { contenders: ['ours', 'bare loop', 'node:http', 'nginx'], connections: [32], load: { message: GET } }
+const kept = { contenders: ['ours', 'bare loop', 'node:http', 'nginx'], connections: [32], load: {} }
 const posted = { contenders: ['ours with an answer', 'node:http'], connections: [4],
   load: { message: message('POST', ['Transfer-Encoding: chunked'], CHUNKS) } }
 const scaled = { connections: [Math.min(10_000, MOST), 10], load: { message: GET, rate: 5_000, seconds: 2 } }
@@ -119,12 +128,11 @@ const scaled = { connections: [Math.min(10_000, MOST), 10], load: { message: GET
 /** Those in which node:http takes part are in the picture, which breaks a title after its comma. */
 const SCENARIOS: Record<string, Scenario> = {
   'keep-alive': { ...kept, title: 'Kept connections, a bare head' },
-  'browser': { ...kept, title: "Kept connections, a browser's head", load: { message: message('GET', BROWSER) } },
-  'pipelined': { ...kept, title: 'Kept connections, 16 requests at a time', load: { message: GET, pipelined: 16 } },
+  'browser': { ...kept, title: "Kept connections, a browser's head", load: { headers: BROWSER } },
+  'pipelined': { ...kept, title: 'Kept connections, 16 requests at a time', load: { pipelining: 16 } },
   'one-each': { title: 'A connection for each request', contenders: ['ours', 'closing bare loop', 'node:http', 'nginx'],
     load: { message: message('GET', ['Connection: close']), closing: true }, connections: [32] },
-  'post': { ...posted, title: 'A POST of 1 MiB, by length',
-    load: { message: message('POST', [`Content-Length: ${BODY.length}`], BODY) } },
+  'post': { ...posted, title: 'A POST of 1 MiB, by length', load: { method: 'POST', body: BODY } },
   'chunked': { ...posted, title: 'A POST of 1 MiB, in 1,000 chunks' },
   // one request a second: they wait, but not so long that the server closes them
   'idle': { title: 'Memory for an idle connection', contenders: kept.contenders.slice(0, 3), memory: true,
@@ -160,7 +168,8 @@ async function compare({ contenders, connections, load, memory = false }: Scenar
 /** One turn. What it takes to open the connections and to answer once on each is memory, but not CPU time. */
 async function measure({ pid, port }: Server, load: Load, connections: number, memory: boolean): Promise<Figure> {
   const resident_kib = (): number => Number(/VmRSS:\s*(\d+)/.exec(read(`/proc/${pid}/status`))?.[1])
-  const empty = resident_kib(), client = await open_client(port, load, connections)
+  const empty = resident_kib()
+  const client = 'message' in load ? await open_client(port, load, connections) : shooting(port, load, connections)
   const begin = performance.now(), before = cpu_time(pid)
   const requests = await client.run()
   const cpu = cpu_time(pid) - before, seconds = (performance.now() - begin) / 1000
@@ -181,6 +190,25 @@ const read = (file: string): string => readFileSync(file, 'utf8')
 
 // ────────────────────────── the client and the servers ──────────────────────────
 
+/** The path of its program tells where npx has put the module. */
+async function fetch_autocannon(): Promise<Autocannon> {
+  const args = ['--yes', `--package=${AUTOCANNON}`, '-c', 'command -v autocannon']
+  const { stdout, stderr, status } = spawnSync('npx', args, { encoding: 'utf8' })
+  if (status !== 0) throw new Error(`npx cannot fetch ${AUTOCANNON}: ${stderr.trim().split('\n').at(-1) ?? ''}`)
+  return (await import(realpathSync(stdout.trim())) as { default: Autocannon }).default
+}
+
+/** run() lets autocannon ask, and resolves with how many answers came. */
+function shooting(port: number, shots: Shots, connections: number) {
+  const run = async (): Promise<number> => {
+    const url = `http://localhost:${port}/`
+    const result = await autocannon({ url, connections, duration: turn_seconds, sampleInt: 50, ...shots })
+    if (result.errors || result.non2xx) throw new Error(`${result.errors} errors, ${result.non2xx} answers with no 2xx`)
+    return result['2xx']
+  }
+  return { run, close: () => {} }
+}
+
 const buffer = Buffer.alloc(65_536)
 
 /** Connects and asks. Only the bytes of the answers are counted: the less a client does, the less a server waits. */
@@ -200,9 +228,9 @@ function open_socket(port: number, request: Buffer, expected: number, closing: b
 }
 
 /** Opens connections and has one answer on each; run() puts the load on them, and resolves with how many it had. */
-async function open_client(port: number, load: Load, connections: number) {
-  const { message, pipelined = 1, closing = false, rate = 0, seconds = turn_seconds } = load
-  const expected = pipelined * (await answer_of(port, message)).length, request = Buffer.from(message.repeat(pipelined))
+async function open_client(port: number, load: Messages, connections: number) {
+  const { message, closing = false, rate = 0, seconds = turn_seconds } = load
+  const expected = (await answer_of(port, message)).length, request = Buffer.from(message)
   if (!expected) throw new Error(`expected an answer with status 200 to ${message.split('\r\n', 1)[0]}`)
   const sockets: Socket[] = []
   let asked = 0, answered = 0, next = (_?: Socket): void => {}
@@ -220,7 +248,7 @@ async function open_client(port: number, load: Load, connections: number) {
   const run = (): Promise<number> => new Promise(resolve => {
     const begin = performance.now(), before = asked
     let going = true
-    const end = (): void => { if (!going && answered === asked) resolve((answered - before) * pipelined) }
+    const end = (): void => { if (!going && answered === asked) resolve(answered - before) }
     next = socket => {
       answered++
       if (going && !rate) ask(socket)
@@ -357,11 +385,12 @@ const HELP = `Usage: npm run bench -- [option]…
   --against FILE   another build of the server, such as a former dist/server.js, takes part too
   --svg            draws .github/bench.svg, of the scenarios that have node:http
 
-It needs Linux, and npm run build first. nginx, Bun and Deno take part where they are installed.`
+It needs Linux, and npm run build first. npx fetches ${AUTOCANNON}. nginx, Bun and Deno take part where they are installed.`
 
 const results = new Map<string, Results>(), servers = new Map<string, Server>(), environment = { PAGE: '', ANSWER: '' }
 // below the ports that Linux gives to clients
 let next_port = 20_000 + process.pid % 10_000, folder = '', rounds = 0, turn_seconds = 0, against = ''
+let autocannon: Autocannon
 
 async function main(): Promise<void> {
   const { values: { only, svg, help, ...given } } = parseArgs({ options: {
@@ -384,6 +413,7 @@ async function main(): Promise<void> {
   // root's nginx reads it as another user
   chmodSync(folder, 0o755)
   process.env['PATH'] += ':/usr/sbin'
+  autocannon = await fetch_autocannon()
   environment.ANSWER = await answer_of((await start('ours')).port, GET)
   environment.PAGE = environment.ANSWER.slice(environment.ANSWER.indexOf('\r\n\r\n') + 4)
   temporary('index.html', environment.PAGE)
