@@ -819,12 +819,12 @@ export class Reader {
       if (!this.has_unread) return 'idle_ms'
       const match = this.match(HEAD), request = match && this.plain_request(match)
       if (request) return request
-      this.steps = this.read_message(match)
+      this.steps = this.read_message(this.whole_head(match))
     }
     let { value, done } = this.steps.next()
     if (!done && ending && value !== 'continue') ({ value, done } = this.steps.next(ending))
     if (done) this.steps = undefined
-    else if (this.at > 0) this.let_go()
+    else this.let_go()
     return value ?? 'idle_ms'
   }
 
@@ -855,6 +855,7 @@ export class Reader {
 
   /** Lets go of what is read: what is waited for must not keep it in memory. */
   private let_go(): void {
+    if (this.at === 0) return
     this.text = copy_of(this.unread)
     this.at = 0
   }
@@ -879,46 +880,51 @@ export class Reader {
     return new Received(text, method, target, NO_BYTES, plain_close !== undefined || minor === '0')
   }
 
-  private *read_message(first_match: RegExpExecArray | null): Steps<Received | undefined> {
-    const match = yield* this.wait_for_head(first_match)
-    if (!match) return this.take_text()
-    const [, , , major, minor] = match, text = this.head = copy_of(match[0])
-    const [method = '', target = ''] = text.split(' ', 2), { target_bytes } = this.server.limits
-    this.take(text.length)
-    this.is_first = false
-    if (major !== '1')
-      throw refuse('505 HTTP Version Not Supported', `expected HTTP/1.1, got HTTP/${major}.${minor}`)
-    if (target.length > target_bytes) throw too_long('414 URI Too Long', 'a request-target', target_bytes)
-    const framing = framing_of(text, minor === '0'), { src, host } = parts_of(method, target)
-    yield* this.read_body(framing)
-    const shown_text = host === undefined ? text : in_origin_form(text, target, src, host)
-    const body = this.body.subarray(0, this.body_length)
-    return new Received(shown_text, method, src, body, framing.close || method === 'CONNECT')
+  /** What was matched, if it is a whole head: a copy, because a slice would keep the piece in memory for its body. */
+  private whole_head(match: RegExpExecArray | null): string | undefined {
+    const is_whole = match?.[1] !== undefined && match[0].length <= this.server.limits.head_bytes
+    return is_whole ? copy_of(match[0]) : undefined
   }
 
-  /** Waits until a head is whole; null for a text that is not HTTP, and for nothing. */
-  private *wait_for_head(match: RegExpExecArray | null): Steps<RegExpExecArray | null> {
+  private *read_message(whole_head: string | undefined): Steps<Received | undefined> {
+    const head = this.head = whole_head ?? (yield* this.wait_for_head())
+    if (!head) return this.take_text()
+    const [method = '', target = '', version = ''] = head.split(/[ \r]/, 3), { target_bytes } = this.server.limits
+    this.take(head.length)
+    this.is_first = false
+    if (!version.startsWith('HTTP/1.'))
+      throw refuse('505 HTTP Version Not Supported', `expected HTTP/1.1, got ${version}`)
+    if (target.length > target_bytes) throw too_long('414 URI Too Long', 'a request-target', target_bytes)
+    const framing = framing_of(head, version === 'HTTP/1.0'), { src, host } = parts_of(method, target)
+    yield* this.read_body(framing)
+    const text = host === undefined ? head : in_origin_form(head, target, src, host)
+    const body = this.body.subarray(0, this.body_length)
+    return new Received(text, method, src, body, framing.close || method === 'CONNECT')
+  }
+
+  /** Waits until a head is whole; '' for a text that is not HTTP, and for nothing. */
+  private *wait_for_head(): Steps<string> {
     const { head_bytes } = this.server.limits
-    for (let may_be_empty = true; ; match = this.match(HEAD)) {
+    for (let may_be_empty = true; ; ) {
       // one empty line before a request is ignored (RFC 9112, 2.2)
       if (may_be_empty && this.text.startsWith('\r\n', this.at)) {
         this.take(2)
         may_be_empty = false
-        continue
       }
-      const length = match ? match[0].length : this.text.length - this.at, is_over = length > head_bytes
-      if (match?.[1] !== undefined && !is_over) return match
-      const start = this.unread.slice(0, head_bytes), is_http = MEANT_AS_HTTP.test(start)
-      const may_be_http = is_http || MAY_BE_HTTP.test(start)
+      this.let_go()
+      const match = this.match(HEAD), head = this.whole_head(match), start = this.text.slice(0, head_bytes)
+      if (head) return head
+      const { length } = match?.[0] ?? this.text, is_over = length > head_bytes
+      const is_http = MEANT_AS_HTTP.test(start), may_be_http = is_http || MAY_BE_HTTP.test(start)
       if (is_over && may_be_http) throw this.too_long_head(start)
       if (match && !is_over && is_http) throw wrong_head(match[0])
-      if (match || is_over) return null
+      if (match || is_over) return ''
       let ending
       do ending = yield may_be_http ? 'head_ms' : 'text_ms'
       while (is_http && !ending && this.is_undecided(length))
       const is_meant = ending === 'late' ? is_http || /^[A-Z]*$/.test(start) : is_http && start !== '\r'
       if (ending && is_meant) throw cut_off(ending)
-      if (ending) return null
+      if (ending) return ''
     }
   }
 
@@ -947,17 +953,21 @@ export class Reader {
   private *read_chunks(): Steps<void> {
     const { head_bytes, body_bytes } = this.server.limits
     for (let room = body_bytes, line_room = head_bytes; ; ) {
-      const [line, digits = ''] =
-        yield* this.take_match(CHUNK_LINE, 'the size of a chunk in hexadecimal digits', line_room)
-      const size = parseInt(digits, 16)
+      const { size, extra } = yield* this.read_chunk_line(line_room)
       if (size > room) throw too_long('413 Content Too Large', 'a body', body_bytes)
       room -= size
-      // the room is for extensions, and zeros before the size
-      line_room -= line.length - 2 - size.toString(16).length
+      line_room -= extra
       if (size === 0) return void (yield* this.take_match(TRAILERS, 'field lines after the last chunk', line_room))
       yield* this.take_bytes(size, body_bytes)
       yield* this.take_match(CHUNK_END, 'CR LF after the data of a chunk', 2)
     }
+  }
+
+  /** The size of a chunk, and how many bytes its line has besides: an extension, and zeros before the size. */
+  private *read_chunk_line(room: number): Steps<{ size: number, extra: number }> {
+    const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, 'the size of a chunk in hexadecimal digits', room)
+    const size = parseInt(digits, 16)
+    return { size, extra: line.length - 2 - size.toString(16).length }
   }
 
   /** Waits until a pattern matches what has arrived, and takes that; its first group is undefined for what is wrong. */
@@ -977,13 +987,15 @@ export class Reader {
 
   /** Waits for so many bytes of the body, and keeps them; `most` is all there may be. */
   private *take_bytes(length: number, most: number): Steps<void> {
-    for (let missing = length; ; yield* this.wait_for_body()) {
-      const piece = this.text.slice(this.at, this.at + missing)
-      this.keep(piece, most)
-      this.take(piece.length)
-      missing -= piece.length
-      if (missing === 0) return
-    }
+    for (let missing = length - this.take_up_to(length, most); missing > 0; missing -= this.take_up_to(missing, most))
+      yield* this.wait_for_body()
+  }
+
+  private take_up_to(length: number, most: number): number {
+    const piece = this.text.slice(this.at, this.at + length)
+    this.keep(piece, most)
+    this.take(piece.length)
+    return piece.length
   }
 
   private *wait_for_body(): Steps<void> {
