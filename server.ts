@@ -754,7 +754,8 @@ class Received implements Request {
 const TARGET       = '[!"$-~]+'
 const REQUEST_LINE = raw`${TOKEN} ${TARGET} HTTP/\d\.\d\r\n`
 /** The fields that decide where a message ends and what becomes of the connection. */
-const FRAMING_NAME = in_any_case('(?:host|connection|content-length|transfer-encoding|expect)')
+const FRAMING_NAME = '(?:host|connection|content-length|transfer-encoding|expect)'
+  .replace(/[a-z]/g, letter => `[${letter}${letter.toUpperCase()}]`)
 /** What every browser sends, and what is so without it. */
 const KEEP_ALIVE   = raw`[Cc]onnection: keep-alive\r\n`
 const PLAIN_FIELDS = `(?:${KEEP_ALIVE}|(?!${FRAMING_NAME}:)${FIELD_LINE})*`
@@ -764,7 +765,8 @@ const PLAIN_HOST   = raw`([Hh])[Oo][Ss][Tt]: ?[\w\-.]+(?::\d*)?\r\n`
 const PLAIN_CLOSE  = raw`([Cc])onnection: close\r\n`
 /** The fields from the first that needs a closer look. */
 const OTHER_FIELDS = `((?!${KEEP_ALIVE})(?=${FRAMING_NAME}:)(?:${FIELD_LINE})+)`
-const FIELDS       = `${PLAIN_FIELDS}(?:${PLAIN_HOST}${PLAIN_FIELDS}(?:${PLAIN_CLOSE}${PLAIN_FIELDS})?)?${OTHER_FIELDS}?`
+const CLOSE_FIELDS = `(?:${PLAIN_CLOSE}${PLAIN_FIELDS})?`
+const FIELDS       = `${PLAIN_FIELDS}(?:${PLAIN_HOST}${PLAIN_FIELDS}${CLOSE_FIELDS})?${OTHER_FIELDS}?`
 const WHOLE_HEAD   = raw`(${TOKEN}) (${TARGET}) HTTP/(\d)\.(\d)\r\n${FIELDS}\r\n`
 const LINE_END     = raw`(?:\n|\r[^])`
 const WRONG_LINE   = raw`(?!${FIELD_LINE}|\r\n)[^\r\n]*${LINE_END}`
@@ -777,7 +779,7 @@ const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\r\n]*[\t ]HTTP\/|[\r\n])/
 const MAY_BE_HTTP = new RegExp(`^(?:${TOKEN}(?: (?:${TARGET}(?: (?:H|HT|HTT|HTTP)?)?)?)?)?$`)
 
 // chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF (RFC 9112, 7.1); an extension may have any field characters
-const CHUNK_LINE = new RegExp(raw`([\da-fA-F]+)(?:[\t ]*;${VALUE})?\r\n|[^\r\n]*${LINE_END}`, 'y')
+const CHUNK_LINE = new RegExp(raw`0*([\da-fA-F]{1,12})(?:[\t ]*;${VALUE})?\r\n|[^\r\n]*${LINE_END}`, 'y')
 const CHUNK_END  = /(\r\n)|\r[^]|[^\r]/y
 const TRAILERS   = new RegExp(raw`((?:${FIELD_LINE})*\r\n)|(?:${FIELD_LINE})*${WRONG_LINE}`, 'y')
 
@@ -966,8 +968,7 @@ export class Reader {
   /** The size of a chunk, and how many bytes its line has besides: an extension, and zeros before the size. */
   private *read_chunk_line(room: number): Steps<{ size: number, extra: number }> {
     const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, 'the size of a chunk in hexadecimal digits', room)
-    const size = parseInt(digits, 16)
-    return { size, extra: line.length - 2 - size.toString(16).length }
+    return { size: parseInt(digits, 16), extra: line.length - 2 - digits.length }
   }
 
   /** Waits until a pattern matches what has arrived, and takes that; its first group is undefined for what is wrong. */
@@ -977,25 +978,18 @@ export class Reader {
       if ((match ? text.length : this.text.length - this.at) > room)
         throw refuse('431 Request Header Fields Too Large', 'there is no more room for chunk extensions and trailers')
       if (match && right === undefined) throw bad_request(`expected ${what}, got ${shown(text)} (RFC 9112, 7.1)`)
-      if (match) {
-        this.take(text.length)
-        return match
-      }
+      this.take(text.length)
+      if (match) return match
       yield* this.wait_for_body()
     }
   }
 
   /** Waits for so many bytes of the body, and keeps them; `most` is all there may be. */
   private *take_bytes(length: number, most: number): Steps<void> {
-    for (let missing = length - this.take_up_to(length, most); missing > 0; missing -= this.take_up_to(missing, most))
-      yield* this.wait_for_body()
-  }
-
-  private take_up_to(length: number, most: number): number {
-    const piece = this.text.slice(this.at, this.at + length)
-    this.keep(piece, most)
-    this.take(piece.length)
-    return piece.length
+    for (let missing = length; ; yield* this.wait_for_body()) {
+      missing -= this.keep(missing, most)
+      if (missing === 0) return
+    }
   }
 
   private *wait_for_body(): Steps<void> {
@@ -1003,12 +997,14 @@ export class Reader {
     if (ending) throw cut_off(ending)
   }
 
-  /** Adds to the body, which grows by doubling, so that each byte is moved a few times at most. */
-  private keep(piece: string, most: number): void {
-    if (!this.server.answer) return
-    const needed = this.body_length + piece.length
+  /** Moves up to so many bytes to the body, which grows by doubling, so that each byte is moved a few times at most. */
+  private keep(length: number, most: number): number {
+    const piece = this.text.slice(this.at, this.at + length), needed = this.body_length + piece.length
+    this.take(piece.length)
+    if (!this.server.answer) return piece.length
     if (needed > this.body.length) this.grow(Math.max(needed, Math.min(2 * this.body.length, most)))
     this.body_length += this.body.write(piece, this.body_length, 'latin1')
+    return piece.length
   }
 
   private grow(size: number): void {
@@ -1022,11 +1018,12 @@ export class Reader {
   }
 
   private too_long_head(start: string): Refusal {
-    const [, target = '', line_end] = /^[^ ]* ([^ \r\n]*)[^\r\n]*(\r\n)?/.exec(start) ?? []
     const { head_bytes, target_bytes } = this.server.limits
-    if (!start.includes(' ')) return refuse('501 Not Implemented', `there is no method of ${head_bytes} letters`)
-    return !line_end || target.length > target_bytes ? too_long('414 URI Too Long', 'a request-target', target_bytes)
-      : too_long('431 Request Header Fields Too Large', 'a head', head_bytes)
+    const [line = '', rest] = start.split('\r\n', 2), target = line.split(' ', 2)[1]
+    if (target === undefined) return refuse('501 Not Implemented', `there is no method of ${head_bytes} letters`)
+    if (rest === undefined || target.length > target_bytes)
+      return too_long('414 URI Too Long', 'a request-target', target_bytes)
+    return too_long('431 Request Header Fields Too Large', 'a head', head_bytes)
   }
 }
 
@@ -1054,54 +1051,44 @@ function cut_off(ending: Ending): Refusal {
 
 type Framing = { length: number, chunked: boolean, expects_100: boolean, close: boolean }
 
-const FRAMING_FIELD = /\r\n(host|connection|content-length|transfer-encoding|expect):[\t ]*([^\r]*)/gi
+const FRAMING_FIELD = new RegExp(raw`\r\n(${FRAMING_NAME}):[\t ]*([^\r]*)`, 'g')
+/** A list whose only expectation is 100-continue (RFC 9110, 10.1.1); empty elements are ignored (5.6.1). */
+const EXPECTATIONS = /^[\t ,]*(?:(100-continue)[\t ]*(?:,[\t ,]*|$))*$/i
+/** Transfer codings that end with chunked (RFC 9112, 6.1), and those before it, which are not undone here. */
+const CODINGS = /^((?:[\t ]*(?!chunked[\t ;,])[^\t ,][^,]*,)+)?[\t ]*chunked[\t ]*$/i
 
 /** What a head says of the body (RFC 9112, 6.3) and of the connection (9.3). */
 function framing_of(head: string, is_1_0: boolean): Framing {
-  let host, length, codings, expect, close = is_1_0
-  FRAMING_FIELD.lastIndex = 0
-  for (let field; (field = FRAMING_FIELD.exec(head)); ) {
-    const [, name = '', value = ''] = field
-    switch (name.toLowerCase()) {
-      case 'host': host = single_value(host, name, value); break
-      case 'content-length': length = single_value(length, name, value); break
-      case 'transfer-encoding': codings = codings === undefined ? value : `${codings},${value}`; break
-      case 'expect': expect = expect === undefined ? value : `${expect},${value}`; break
-      case 'connection': close ||= /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(value)
-    }
+  const fields = new Map<string, string>()
+  for (const [, name = '', value = ''] of head.matchAll(FRAMING_FIELD)) {
+    const key = name.toLowerCase(), before = fields.get(key)
+    if (before !== undefined && (key === 'host' || key === 'content-length')) throw bad_request(`${name} appears twice`)
+    fields.set(key, before === undefined ? value : `${before},${value}`)
   }
+  const host = fields.get('host'), length = fields.get('content-length'), codings = fields.get('transfer-encoding')
   if (host === undefined ? !is_1_0 : !is_host(host))
     throw bad_request('HTTP/1.1 requires a Host: a name or an address, with or without a port (RFC 9112, 3.2)')
-  if (length !== undefined && !(/^\d+[\t ]*$/.test(length) && Number.isSafeInteger(Number(length))))
+  if (length !== undefined && !/^0*\d{1,15}[\t ]*$/.test(length))
     throw bad_request(`Content-Length must be a number, got ${shown(length)} (RFC 9110, 8.6)`)
-  // who reads the one and who reads the other would see different requests
-  if (codings !== undefined && (length !== undefined || is_1_0))
-    throw bad_request('Transfer-Encoding must not be beside Content-Length, nor in HTTP/1.0 (RFC 9112, 6.1)')
-  if (codings !== undefined) check_codings(codings.split(','))
-  const expects_100 = expect !== undefined && is_100_continue(expect) && !is_1_0
-  return { length: Number(length ?? 0), chunked: codings !== undefined, expects_100, close }
-}
-
-function single_value(before: string | undefined, name: string, value: string): string {
-  if (before !== undefined) throw bad_request(`${name} appears twice`)
-  return value
-}
-
-/** The only expectation there is (RFC 9110, 10.1.1); empty list elements are ignored (5.6.1). */
-function is_100_continue(expect: string): boolean {
-  const expectations = expect.split(',').filter(expectation => /[^\t ]/.test(expectation))
-  if (!expectations.every(expectation => /^[\t ]*100-continue[\t ]*$/i.test(expectation)))
+  if (codings !== undefined) {
+    // who reads the one and who reads the other would see different requests
+    if (length !== undefined || is_1_0)
+      throw bad_request('Transfer-Encoding must not be beside Content-Length, nor in HTTP/1.0 (RFC 9112, 6.1)')
+    const [is_valid, others] = CODINGS.exec(codings) ?? []
+    if (is_valid === undefined)
+      throw bad_request(`the last transfer coding, and no other, must be chunked, got ${shown(codings)}`)
+    if (others !== undefined)
+      throw refuse('501 Not Implemented', 'chunked is the only transfer coding that is undone here')
+  }
+  const expect = fields.get('expect') ?? '', expectations = EXPECTATIONS.exec(expect)
+  if (!expectations)
     throw refuse('417 Expectation Failed', `the only expectation may be 100-continue, got ${shown(expect)}`)
-  return expectations.length > 0
-}
-
-/** Transfer codings must end with chunked, which is the only one that is undone here (RFC 9112, 6.1). */
-function check_codings(codings: string[]): void {
-  const is_chunked = (coding: string): boolean => /^[\t ]*chunked[\t ]*$/i.test(coding)
-  const others = codings.slice(0, -1), is_last_chunked = is_chunked(codings.at(-1) ?? '')
-  if (!is_last_chunked || !others.every(coding => /^[\t ]*(?!chunked(?:[\t ;]|$))[^\t ]/i.test(coding)))
-    throw bad_request(`the last transfer coding, and no other, must be chunked, got ${shown(codings.join())}`)
-  if (others.length > 0) throw refuse('501 Not Implemented', 'chunked is the only transfer coding that is undone here')
+  return {
+    length: Number(length ?? 0),
+    chunked: codings !== undefined,
+    expects_100: expectations[1] !== undefined && !is_1_0,
+    close: is_1_0 || /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(fields.get('connection') ?? ''),
+  }
 }
 
 // uri-host [ ":" port ] (RFC 9110, 7.2), but without the comma, which would be a list
@@ -1131,11 +1118,6 @@ function parts_of(method: string, target: string): { src: string, host?: string 
 function in_origin_form(head: string, target: string, src: string, host: string): string {
   const without_host = head.replace(target, () => src).replace(/\r\nhost:[^\r]*/i, '')
   return without_host.replace('\r\n', () => `\r\nHost: ${host}\r\n`)
-}
-
-/** A pattern for names whose case does not count. */
-function in_any_case(names: string): string {
-  return names.replace(/[a-z]/g, letter => `[${letter}${letter.toUpperCase()}]`)
 }
 
 /** A part of a message for an error text. */
