@@ -355,7 +355,6 @@ class Listener extends Server {
   stopping = false
   private readonly open_connections = new Map<Socket, Connection>()
   private readonly socket_listeners = listeners_of(this.open_connections)
-  /** connections on which a whole request waits */
   private readonly ready: Connection[] = []
   /** who came after the server was told to stop: not read from until nobody else comes */
   private readonly held: Socket[] = []
@@ -401,7 +400,7 @@ class Listener extends Server {
       setImmediate(() => { for (const conn of this.open_connections.values()) conn.check_deadline() })
     }
     const timer = setInterval(tick, TICK_MS).unref()
-    const stop = (): void => this.stop()
+    const stop = (): void => void this.stop()
     this.once('close', () => {
       clearInterval(timer)
       signal?.removeEventListener('abort', stop)
@@ -410,28 +409,24 @@ class Listener extends Server {
     signal?.addEventListener('abort', stop)
   }
 
-  private stop(): void {
+  private async stop(): Promise<void> {
     this.stopping = true
     this.now = performance.now()
     const cut_off = (): void => { for (const socket of this.open_connections.keys()) socket.destroy() }
     setTimeout(cut_off, this.limits.stop_ms).unref()
     for (const conn of this.open_connections.values()) conn.check_deadline()
-    this.close_after(LAST_ACCEPTS_TURNS, performance.now() + LAST_ACCEPTS_MS)
-  }
-
-  /** Closes after so many turns in which nobody came: closing resets connections that wait to be accepted. */
-  private close_after(turns: number, deadline: number): void {
-    const came = this.held.length
-    setImmediate(() => {
-      const turns_left = this.held.length > came ? LAST_ACCEPTS_TURNS : turns - 1
-      if (turns_left > 0 && performance.now() < deadline) return this.close_after(turns_left, deadline)
-      this.close()
-      for (const socket of this.held.splice(0)) socket.resume()
-    })
+    // closing resets connections that wait to be accepted
+    const deadline = performance.now() + LAST_ACCEPTS_MS
+    for (let idle_turns = 0; idle_turns < LAST_ACCEPTS_TURNS && performance.now() < deadline; ) {
+      const came = this.held.length
+      await new Promise(setImmediate)
+      idle_turns = this.held.length > came ? 0 : idle_turns + 1
+    }
+    this.close()
+    for (const socket of this.held.splice(0)) socket.resume()
   }
 }
 
-/** A connection on which a whole request waits, and the client's address. */
 type Accepted = [conn: Connection, addr: Address]
 type Address = readonly [address: string, port: number]
 
@@ -456,7 +451,6 @@ function listeners_of(connections: Map<Socket, Connection>) {
   return {
     on_data(this: Socket, piece: Buffer): void { connections.get(this)?.on_data(piece) },
     on_end(this: Socket): void { connections.get(this)?.on_end() },
-    // 'close' follows
     on_error(): void {},
     on_close(this: Socket): void {
       connections.get(this)?.on_close()
@@ -476,7 +470,6 @@ const NO_ADDRESS = ['', 0] as const
 
 /** The article's conn, with recv, sendall and close, around Node's socket. */
 class Connection {
-  /** the client's; empty where nobody sees it */
   readonly addr: Address
   readonly socket: Socket
   private readonly server: Listener
@@ -484,13 +477,11 @@ class Connection {
   private state: State = 'silent_ms'
   /** when the state began */
   private since: number
-  /** what is answered now */
+  /** what is answered now, and the answer to it if that is promised */
   private message: Received | undefined
-  /** an answer that is not there yet */
   private answer: Promise<Content | string> | undefined
-  /** answered and not written yet */
+  /** what is not written yet, and a large body that follows it */
   private pending = ''
-  /** a large body that follows it */
   private body: Uint8Array = NO_BYTES
   /** how much was written since the others had their turn */
   private given_bytes = 0
@@ -634,7 +625,7 @@ class Connection {
   /** Makes an answer ready to be written; several that are ready together are written together. */
   private send(content: Content | string): void {
     const is_http = typeof content !== 'string'
-    if (this.server.log !== silent) this.server.log('Reply is:', is_http ? status_line(content) : content)
+    if (this.server.log !== silent) this.server.log('Reply is:', is_http ? content.head.split('\r', 1)[0] : content)
     if (!is_http) return void (this.pending += content)
     // the last one too if the client has ended or the server stops, and no more has arrived
     const nobody_asks = this.socket.readableEnded || this.server.stopping || !this.server.listening
@@ -677,16 +668,11 @@ class Connection {
   private end(): void {
     this.message = undefined
     this.reader.clear()
-    const linger = (): void => {
+    this.enter('write_ms')
+    this.socket.end(() => {
       this.enter('linger_ms')
       if (this.socket.isPaused()) this.socket.resume()
-    }
-    if (this.socket.writableLength === 0) {
-      this.socket.end()
-      return linger()
-    }
-    this.enter('write_ms')
-    this.socket.end(linger)
+    })
   }
 }
 
@@ -779,7 +765,7 @@ const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\r\n]*[\t ]HTTP\/|[\r\n])/
 const MAY_BE_HTTP = new RegExp(`^(?:${TOKEN}(?: (?:${TARGET}(?: (?:H|HT|HTT|HTTP)?)?)?)?)?$`)
 
 // chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF (RFC 9112, 7.1); an extension may have any field characters
-const CHUNK_LINE = new RegExp(raw`0*([\da-fA-F]{1,12})(?:[\t ]*;${VALUE})?\r\n|[^\r\n]*${LINE_END}`, 'y')
+const CHUNK_LINE = new RegExp(raw`0*(1?[\da-fA-F]{1,13})(?:[\t ]*;${VALUE})?\r\n|[^\r\n]*${LINE_END}`, 'y')
 const CHUNK_END  = /(\r\n)|\r[^]|[^\r]/y
 const TRAILERS   = new RegExp(raw`((?:${FIELD_LINE})*\r\n)|(?:${FIELD_LINE})*${WRONG_LINE}`, 'y')
 
@@ -895,7 +881,7 @@ export class Reader {
     this.take(head.length)
     this.is_first = false
     if (!version.startsWith('HTTP/1.'))
-      throw refuse('505 HTTP Version Not Supported', `expected HTTP/1.1, got ${version}`)
+      throw new Refusal('505 HTTP Version Not Supported', `expected HTTP/1.1, got ${version}`)
     if (target.length > target_bytes) throw too_long('414 URI Too Long', 'a request-target', target_bytes)
     const framing = framing_of(head, version === 'HTTP/1.0'), { src, host } = parts_of(method, target)
     yield* this.read_body(framing)
@@ -976,7 +962,7 @@ export class Reader {
     for (;;) {
       const match = this.match(pattern), [text = '', right] = match ?? []
       if ((match ? text.length : this.text.length - this.at) > room)
-        throw refuse('431 Request Header Fields Too Large', 'there is no more room for chunk extensions and trailers')
+        throw new Refusal('431 Request Header Fields Too Large', 'no more room for chunk extensions and trailers')
       if (match && right === undefined) throw bad_request(`expected ${what}, got ${shown(text)} (RFC 9112, 7.1)`)
       this.take(text.length)
       if (match) return match
@@ -1010,7 +996,7 @@ export class Reader {
   private grow(size: number): void {
     const { bodies, limits } = this.server, growth = size - this.body.length
     if (bodies.bytes + growth > limits.all_bodies_bytes)
-      throw refuse('503 Service Unavailable', 'too many bodies arrive at once', [['Retry-After', '1']])
+      throw new Refusal('503 Service Unavailable', 'too many bodies arrive at once', [['Retry-After', '1']])
     bodies.bytes += growth
     const grown = Buffer.allocUnsafeSlow(size)
     this.body.copy(grown)
@@ -1020,7 +1006,7 @@ export class Reader {
   private too_long_head(start: string): Refusal {
     const { head_bytes, target_bytes } = this.server.limits
     const [line = '', rest] = start.split('\r\n', 2), target = line.split(' ', 2)[1]
-    if (target === undefined) return refuse('501 Not Implemented', `there is no method of ${head_bytes} letters`)
+    if (target === undefined) return new Refusal('501 Not Implemented', `there is no method of ${head_bytes} letters`)
     if (rest === undefined || target.length > target_bytes)
       return too_long('414 URI Too Long', 'a request-target', target_bytes)
     return too_long('431 Request Header Fields Too Large', 'a head', head_bytes)
@@ -1028,7 +1014,7 @@ export class Reader {
 }
 
 function too_long(status: string, what: string, bytes: number): Refusal {
-  return refuse(status, `${what} has ${bytes} bytes at most`)
+  return new Refusal(status, `${what} has ${bytes} bytes at most`)
 }
 
 /** A text of its own: one that was cut from a long text keeps all of that in memory. */
@@ -1046,7 +1032,7 @@ function wrong_head(head: string): Refusal {
 
 function cut_off(ending: Ending): Refusal {
   if (ending === 'end') return bad_request('expected the rest of the request, got the end of the connection')
-  return refuse('408 Request Timeout', 'the request did not arrive in time')
+  return new Refusal('408 Request Timeout', 'the request did not arrive in time')
 }
 
 type Framing = { length: number, chunked: boolean, expects_100: boolean, close: boolean }
@@ -1068,7 +1054,7 @@ function framing_of(head: string, is_1_0: boolean): Framing {
   const host = fields.get('host'), length = fields.get('content-length'), codings = fields.get('transfer-encoding')
   if (host === undefined ? !is_1_0 : !is_host(host))
     throw bad_request('HTTP/1.1 requires a Host: a name or an address, with or without a port (RFC 9112, 3.2)')
-  if (length !== undefined && !/^0*\d{1,15}[\t ]*$/.test(length))
+  if (length !== undefined && !(/^\d+[\t ]*$/.test(length) && Number.isSafeInteger(Number(length))))
     throw bad_request(`Content-Length must be a number, got ${shown(length)} (RFC 9110, 8.6)`)
   if (codings !== undefined) {
     // who reads the one and who reads the other would see different requests
@@ -1078,11 +1064,11 @@ function framing_of(head: string, is_1_0: boolean): Framing {
     if (is_valid === undefined)
       throw bad_request(`the last transfer coding, and no other, must be chunked, got ${shown(codings)}`)
     if (others !== undefined)
-      throw refuse('501 Not Implemented', 'chunked is the only transfer coding that is undone here')
+      throw new Refusal('501 Not Implemented', 'chunked is the only transfer coding that is undone here')
   }
   const expect = fields.get('expect') ?? '', expectations = EXPECTATIONS.exec(expect)
   if (!expectations)
-    throw refuse('417 Expectation Failed', `the only expectation may be 100-continue, got ${shown(expect)}`)
+    throw new Refusal('417 Expectation Failed', `the only expectation may be 100-continue, got ${shown(expect)}`)
   return {
     length: Number(length ?? 0),
     chunked: codings !== undefined,
@@ -1108,7 +1094,7 @@ function parts_of(method: string, target: string): { src: string, host?: string 
   } else {
     if (target.startsWith('/') || target === '*' && method === 'OPTIONS') return { src: target }
     const [, s, host = '', path = ''] = /^http(s?):\/\/([^/?]*)(.*)$/i.exec(target) ?? []
-    if (s && is_host(host)) throw refuse('421 Misdirected Request', 'https is not served on this connection')
+    if (s && is_host(host)) throw new Refusal('421 Misdirected Request', 'https is not served on this connection')
     if (is_host(host)) return { src: path.startsWith('/') ? path : `/${path}`, host }
   }
   throw bad_request(`expected a path, or an http address, got ${shown(target)} (RFC 9112, 3.2)`)
@@ -1132,16 +1118,15 @@ function shown(text: string): string {
 class Refusal extends Error {
   readonly content: Content
 
-  constructor(why: string, content: Content) {
+  constructor(status: string, why: string, fields: [string, string][] = []) {
     super(why)
-    this.content = content
+    this.content = text_answer(status, [['Connection', 'close'], ...fields], `${status}: ${why}`)
   }
 }
 
-function refuse(status: string, why: string, fields: [string, string][] = []): Refusal {
-  return new Refusal(why, text_answer(status, [['Connection', 'close'], ...fields], `${status}: ${why}`))
+function bad_request(why: string): Refusal {
+  return new Refusal('400 Bad Request', why)
 }
-const bad_request = (why: string): Refusal => refuse('400 Bad Request', why)
 
 function text_answer(status: string, fields: [string, string][] = [], text = status): Content {
   return http`HTTP/1.1 ${status}
@@ -1168,17 +1153,13 @@ function ask(answer: Answer | undefined, request: Request | undefined, content: 
 Content | string | Promise<Content | string> {
   if (!answer || !request) return content
   try {
-    const own = answer(request)
-    if (!is_thenable(own)) return own_content(own, request, content)
+    const own: unknown = answer(request)
+    if (own === undefined || is_content(own)) return own_content(own, request, content)
+    // a promise of any kind, of another realm too; or what is wrong
     return Promise.resolve(own).then(own => own_content(own, request, content)).catch(error => failed(request, error))
   } catch (error) {
     return failed(request, error)
   }
-}
-
-/** A promise of any kind, of another realm too. */
-function is_thenable(value: unknown): value is PromiseLike<Content | undefined> {
-  return typeof (value as { then?: unknown } | null | undefined)?.then === 'function'
 }
 
 function own_content(own: unknown, request: Request, content: Content | string): Content | string {
@@ -1212,7 +1193,7 @@ function summary(value: unknown): string {
   }
 }
 
-/** Date (RFC 9110, 6.6.1), and the response that was sent last, which is often sent again: for one second. */
+/** Date (RFC 9110, 6.6.1), and the response that was sent last, because it is often sent again: for one second. */
 let second = 0, date = '', latest: Content | undefined, latest_text = ''
 
 /** A response as it goes out, with its body if that is short. */
@@ -1229,10 +1210,6 @@ function response_text(content: Content, is_last: boolean, has_body: boolean): s
   if (latest !== content) latest_text = `${head}${date}\r\n${short_body}`
   latest = content
   return latest_text
-}
-
-function status_line({ head }: Content): string {
-  return head.slice(0, head.indexOf('\r'))
 }
 
 // ── log text: made safe for a terminal ──
@@ -1252,36 +1229,24 @@ function safe_log(log: Log): Log {
 /** A message, with its lines after the first indented; decoded as UTF-8 if it is, or else as latin1. */
 function printable(text: string): string {
   const bytes = Buffer.from(text, 'latin1'), decoded = isUtf8(bytes) ? bytes.toString() : text
-  return decoded.trimEnd().replaceAll('\r\n', '\n').split('\n').map(escaped).join('\n  ')
+  // with backslashes as \x5c, so that no message looks as if it had been escaped here
+  return decoded.trimEnd().replaceAll('\\', '\\x5c').split(/\r?\n/).map(on_one_line).join('\n  ')
 }
 
 /** Text on one line, with its control characters as \xHH. */
 function on_one_line(text: string): string {
+  const as_hex = (control: string): string => `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`
   return text.replace(/[\0-\x1f\x7f-\x9f]/g, as_hex)
-}
-
-/** The same with backslashes as \x5c, so that no message looks as if it had been escaped here. */
-function escaped(text: string): string {
-  return text.replace(/[\0-\x1f\x7f-\x9f\\]/g, as_hex)
-}
-
-function as_hex(character: string): string {
-  return '\\x' + character.charCodeAt(0).toString(16).padStart(2, '0')
 }
 
 // ── command line ──
 // It starts `serve` with what the arguments say, and stops it at a signal. It has no options file and no daemon mode.
 
-/** The program that runs, under the name that its user knows: server.ts, or wow-server where it is installed. */
-function program_name(): string {
-  return basename(process.argv[1] ?? '')
-}
-
 /** How much of the log may wait for its reader, and how long the end waits for that. */
 const MAX_LOG_BYTES = 1_048_576
 const LAST_LOG_MS = 500
 
-const help_text = (): string => `Usage: ${program_name()} [port] [--host address] [--quiet]
+const HELP = `[port] [--host address] [--quiet]
 
   port        the port to listen on; 8000 if not given, 0 for any that is free
   -p, --port  another way to give the port
@@ -1293,7 +1258,7 @@ type Arguments = { port: number, host: string, quiet: boolean, help: boolean }
 
 /** @throws Error with one line that says what is wrong */
 function arguments_of(args: string[]): Arguments {
-  const { values: { host, quiet, help, port: named }, positionals } = parseArgs({
+  const { values: { port: named, ...others }, positionals } = parseArgs({
     args,
     allowPositionals: true,
     options: {
@@ -1303,22 +1268,28 @@ function arguments_of(args: string[]): Arguments {
       help: { type: 'boolean', default: false },
     },
   })
-  const [port = '8000', ...others] = [...named, ...positionals]
-  if (others.length > 0) throw new Error(`expected one port, got more: ${[port, ...others].join(' ')}`)
+  const ports = [...named, ...positionals], [port = '8000'] = ports
+  if (ports.length > 1) throw new Error(`expected one port, got more: ${ports.join(' ')}`)
   if (!/^\d{1,5}$/.test(port) || Number(port) > 65_535)
     throw new Error(`the port must be a number from 0 to 65535, got ${port}`)
-  return { port: Number(port), host, quiet, help }
+  return { ...others, port: Number(port) }
+}
+
+/** The program that runs, under the name that its user knows: server.ts, or wow-server where it is installed. */
+function program_name(): string {
+  return basename(process.argv[1] ?? '')
 }
 
 /** Ends the program with one line that says what is wrong. */
 function fail(error: unknown, { port, host }: Partial<Arguments> = {}): never {
   const { code = '', message = String(error) } = error as NodeJS.ErrnoException
   const command = program_name() === 'server.ts' ? 'npx tsx server.ts' : 'npx wow-server'
+  const not_here = `${host} is not an address of this computer: leave --host out to listen on every address`
   const why: Record<string, string> = {
     EADDRINUSE: `port ${port} is in use: end the program that has it, or take another port, as in ${command} 8080`,
     EACCES: `port ${port} is not for every user: take one from 1024 on`,
-    ENOTFOUND: `${host} is not an address of this computer: leave --host out to listen on every address`,
-    EADDRNOTAVAIL: `${host} is not an address of this computer: leave --host out to listen on every address`,
+    ENOTFOUND: not_here,
+    EADDRNOTAVAIL: not_here,
   }
   const is_usage = code.startsWith('ERR_PARSE_ARGS')
   console.error(on_one_line(why[code] ?? (is_usage ? `${message.split(/\.[ \n]/, 1)[0]}; see --help` : message)))
@@ -1348,23 +1319,13 @@ function print_addresses({ address, family, port }: AddressInfo, host: string, p
 }
 
 function main(): void {
-  try {
-    const given = arguments_of(process.argv.slice(2))
-    if (given.help) console.log(help_text())
-    else run(given)
-  } catch (error) {
-    fail(error)
-  }
-}
-
-function run(given: Arguments): void {
-  const { port, host, quiet } = given
+  const given = arguments_of(process.argv.slice(2)), { port, host, quiet, help } = given
+  if (help) return console.log(`Usage: ${program_name()} ${HELP}`)
   // Deno asks its user before it tells the environment, which says whether there are colours
   const colours = !('Deno' in globalThis) && process.stdout.isTTY && process.stdout.hasColors()
   const paint = (colour: 'cyan' | 'green') => (text: string): string => colours ? styleText(colour, text) : text
   const stop = new AbortController()
-  const log = quiet ? undefined : print_to_terminal(paint('cyan'))
-  const s = serve({ port, host, signal: stop.signal, log })
+  const s = serve({ port, host, signal: stop.signal, log: quiet ? undefined : print_to_terminal(paint('cyan')) })
   s.on('listening', () => print_addresses(s.address() as AddressInfo, host, paint('green')))
   s.on('error', error => s.listening ? console.error(error.message) : fail(error, given))
   // a log that nobody reads any more is no reason to stop, nor to stay
@@ -1384,4 +1345,10 @@ function is_program(path: string): boolean {
 }
 
 // run, not imported (Node 20 has no import.meta.main, and npm's commands are links)
-if (import.meta.main ?? is_program(process.argv[1] ?? '')) main()
+if (import.meta.main ?? is_program(process.argv[1] ?? '')) {
+  try {
+    main()
+  } catch (error) {
+    fail(error)
+  }
+}
