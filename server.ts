@@ -757,17 +757,17 @@ const WHOLE_HEAD   = raw`(${TOKEN}) (${TARGET}) HTTP/(\d)\.(\d)\r\n${FIELDS}\r\n
 const LINE_END     = raw`(?:\n|\r[^])`
 const WRONG_LINE   = raw`(?!${FIELD_LINE}|\r\n)[^\r\n]*${LINE_END}`
 /** A whole head, or one up to its first wrong line, which is told by its groups: they are undefined then. */
-const HEAD = new RegExp(raw`${WHOLE_HEAD}|${REQUEST_LINE}(?:${FIELD_LINE})*${WRONG_LINE}|` +
-  raw`(?!${REQUEST_LINE})[^\r\n]*${LINE_END}`, 'y')
+const HEAD = new RegExp(raw`^(?:${WHOLE_HEAD}|${REQUEST_LINE}(?:${FIELD_LINE})*${WRONG_LINE}|` +
+  raw`(?!${REQUEST_LINE})[^\r\n]*${LINE_END})`)
 /** A first line that is meant as HTTP: it begins as a request line does, names the protocol, or is empty. */
 const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\r\n]*[\t ]HTTP\/|[\r\n])/
 /** A text that may still become a request line, whatever the method. */
 const MAY_BE_HTTP = new RegExp(`^(?:${TOKEN}(?: (?:${TARGET}(?: (?:H|HT|HTT|HTTP)?)?)?)?)?$`)
 
 // chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF (RFC 9112, 7.1); an extension may have any field characters
-const CHUNK_LINE = new RegExp(raw`0*(1?[\da-fA-F]{1,13})(?:[\t ]*;${VALUE})?\r\n|[^\r\n]*${LINE_END}`, 'y')
-const CHUNK_END  = /(\r\n)|\r[^]|[^\r]/y
-const TRAILERS   = new RegExp(raw`((?:${FIELD_LINE})*\r\n)|(?:${FIELD_LINE})*${WRONG_LINE}`, 'y')
+const CHUNK_LINE = new RegExp(raw`^(?:0*(1?[\da-fA-F]{1,13})(?:[\t ]*;${VALUE})?\r\n|[^\r\n]*${LINE_END})`)
+const CHUNK_END  = /^(?:(\r\n)|\r[^]|[^\r])/
+const TRAILERS   = new RegExp(raw`^(?:${FIELD_LINE})*(?:(\r\n)|${WRONG_LINE})`)
 
 /**
  * Reads what one connection brings, message by message.
@@ -775,9 +775,8 @@ const TRAILERS   = new RegExp(raw`((?:${FIELD_LINE})*\r\n)|(?:${FIELD_LINE})*${W
  */
 export class Reader {
   private readonly server: ReaderServer
-  /** what has arrived, with a character for each byte; read up to `at` */
+  /** what has arrived and is not read, with a character for each byte */
   private text = ''
-  private at = 0
   /** the message that is read: its steps, its head once it is known to be one, its body so far */
   private steps: Steps<Received | undefined> | undefined
   private head = ''
@@ -787,15 +786,10 @@ export class Reader {
 
   constructor(server: ReaderServer) { this.server = server }
 
-  get has_unread(): boolean { return this.at < this.text.length }
-
-  private get unread(): string { return this.text.slice(this.at) }
+  get has_unread(): boolean { return this.text.length > 0 }
 
   /** Takes a piece of what arrives. */
-  push(piece: Buffer): void {
-    this.text = this.unread + piece.toString('latin1')
-    this.at = 0
-  }
+  push(piece: Buffer): void { this.text += piece.toString('latin1') }
 
   /**
    * Reads on in what has arrived.
@@ -803,22 +797,24 @@ export class Reader {
    * @throws Refusal
    */
   read(ending?: Ending): Received | Need {
+    const { length } = this.text
     if (!this.steps) {
-      if (!this.has_unread) return 'idle_ms'
-      const match = this.match(HEAD), request = match && this.plain_request(match)
+      if (length === 0) return 'idle_ms'
+      const match = HEAD.exec(this.text), request = match && this.plain_request(match)
       if (request) return request
       this.steps = this.read_message(this.whole_head(match))
     }
     let { value, done } = this.steps.next()
     if (!done && ending && value !== 'continue') ({ value, done } = this.steps.next(ending))
     if (done) this.steps = undefined
-    else this.let_go()
+    // what is waited for must not keep in memory what is read
+    else if (this.text.length < length) this.text = copy_of(this.text)
     return value ?? 'idle_ms'
   }
 
   /** What there is of a message that was refused, to be logged. */
   get refused(): Received {
-    const text = this.head || this.unread.slice(0, this.server.limits.head_bytes)
+    const text = this.head || this.text.slice(0, this.server.limits.head_bytes)
     return new Received(text, text.startsWith('HEAD ') ? 'HEAD' : '', '', NO_BYTES, true)
   }
 
@@ -833,27 +829,10 @@ export class Reader {
   /** Lets go of everything. */
   clear(): void {
     this.release()
-    this.take(this.text.length)
-  }
-
-  private match(pattern: RegExp): RegExpExecArray | null {
-    pattern.lastIndex = this.at
-    return pattern.exec(this.text)
-  }
-
-  /** Lets go of what is read: what is waited for must not keep it in memory. */
-  private let_go(): void {
-    if (this.at === 0) return
-    this.text = copy_of(this.unread)
-    this.at = 0
-  }
-
-  private take(length: number): void {
-    this.at += length
-    if (this.has_unread) return
     this.text = ''
-    this.at = 0
   }
+
+  private take(length: number): void { this.text = this.text.slice(length) }
 
   /** A request that needs no closer look: for a path, with one Host that is a name, and without a body. */
   private plain_request(match: RegExpExecArray): Received | undefined {
@@ -893,14 +872,14 @@ export class Reader {
   /** Waits until a head is whole; '' for a text that is not HTTP, and for nothing. */
   private *wait_for_head(): Steps<string> {
     const { head_bytes } = this.server.limits
+    this.text = copy_of(this.text)
     for (let may_be_empty = true; ; ) {
       // one empty line before a request is ignored (RFC 9112, 2.2)
-      if (may_be_empty && this.text.startsWith('\r\n', this.at)) {
+      if (may_be_empty && this.text.startsWith('\r\n')) {
         this.take(2)
         may_be_empty = false
       }
-      this.let_go()
-      const match = this.match(HEAD), head = this.whole_head(match), start = this.text.slice(0, head_bytes)
+      const match = HEAD.exec(this.text), head = this.whole_head(match), start = this.text.slice(0, head_bytes)
       if (head) return head
       const { length } = match?.[0] ?? this.text, is_over = length > head_bytes
       const is_http = MEANT_AS_HTTP.test(start), may_be_http = is_http || MAY_BE_HTTP.test(start)
@@ -923,7 +902,7 @@ export class Reader {
 
   /** All that has arrived, as a text that is not HTTP; undefined for empty lines. */
   private take_text(): Received | undefined {
-    const text = this.unread
+    const { text } = this
     if (/[^\r\n]/.test(text) && !this.is_first) throw bad_request(`expected another request here, got ${shown(text)}`)
     this.clear()
     return /[^\r\n]/.test(text) ? new Received(text, '', '', NO_BYTES, true) : undefined
@@ -960,8 +939,8 @@ export class Reader {
   /** Waits until a pattern matches what has arrived, and takes that; its first group is undefined for what is wrong. */
   private *take_match(pattern: RegExp, what: string, room: number): Steps<RegExpExecArray> {
     for (;;) {
-      const match = this.match(pattern), [text = '', right] = match ?? []
-      if ((match ? text.length : this.text.length - this.at) > room)
+      const match = pattern.exec(this.text), [text = '', right] = match ?? []
+      if ((match ? text : this.text).length > room)
         throw new Refusal('431 Request Header Fields Too Large', 'no more room for chunk extensions and trailers')
       if (match && right === undefined) throw bad_request(`expected ${what}, got ${shown(text)} (RFC 9112, 7.1)`)
       this.take(text.length)
@@ -985,7 +964,7 @@ export class Reader {
 
   /** Moves up to so many bytes to the body, which grows by doubling, so that each byte is moved a few times at most. */
   private keep(length: number, most: number): number {
-    const piece = this.text.slice(this.at, this.at + length), needed = this.body_length + piece.length
+    const piece = this.text.slice(0, length), needed = this.body_length + piece.length
     this.take(piece.length)
     if (!this.server.answer) return piece.length
     if (needed > this.body.length) this.grow(Math.max(needed, Math.min(2 * this.body.length, most)))
