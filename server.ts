@@ -234,10 +234,10 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
   let written = '', in_head = true
   const parts: (string | Uint8Array)[] = []
   strings.forEach((text, i) => {
-    const empty_line = in_head ? /\n\r?\n/.exec(text) : null
-    if (in_head) written += empty_line ? text.slice(0, empty_line.index) : text
-    if (empty_line) in_head = false
-    if (!in_head) parts.push(empty_line ? text.slice(empty_line.index + empty_line[0].length) : text)
+    const [for_head = '', for_body] = in_head ? text.split(/\n\r?\n([^]*)/, 2) : ['', text]
+    written += for_head
+    if (for_body !== undefined) parts.push(for_body)
+    in_head = for_body === undefined
     if (i < values.length && in_head) written += head_value(values[i], written)
     else if (i < values.length) parts.push(body_value(values[i]))
   })
@@ -273,31 +273,30 @@ const VALUE         = raw`[\t\x20-\x7e\x80-\xff]*`
 const TOKEN         = raw`[!#$%&'*+\-.^_\x60|~\w]+`
 const FIELD_LINE    = raw`${TOKEN}:${VALUE}\r\n`
 const RESPONSE_HEAD = new RegExp(raw`^HTTP/1\.1 ([1-5]\d\d) ${VALUE}\r\n(?:${FIELD_LINE})*$`)
-const FIELD         = new RegExp(`^${TOKEN}:${VALUE}$`)
 
 /** Says what is wrong with the lines of a response's head. */
 function wrong_response(lines: string): string {
-  const [first = '', ...fields] = lines.split('\r\n').slice(0, -1), got = `got ${inspect(first)}`
-  if (/^HTTP\/1\.1 \d{3}$/.test(first)) return `expected a space after the status code, ${got}`
-  if (/^\s|^$/.test(first)) return `expected a status line at the very beginning, without white space before it, ${got}`
-  if (/[^\0-\xff]/.test(first)) return not_latin1(first)
-  if (!RESPONSE_HEAD.test(`${first}\r\n`)) return `expected a status line such as HTTP/1.1 200 OK, ${got}`
-  const wrong = fields.find(field => !FIELD.test(field)) ?? ''
-  if (/^\s/.test(wrong)) return `expected a field line without white space before it, got ${inspect(wrong)}`
-  if (/[^\0-\xff]/.test(wrong)) return not_latin1(wrong)
+  const [first = '', ...fields] = lines.split('\r\n').slice(0, -1), is_first = !RESPONSE_HEAD.test(`${first}\r\n`)
+  const is_wrong = (field: string): boolean => !RESPONSE_HEAD.test(`HTTP/1.1 200 \r\n${field}\r\n`)
+  const wrong = is_first ? first : fields.find(is_wrong) ?? '', got = `got ${inspect(wrong)}`
+  const name = is_first ? 'the status line' : wrong.split(':', 1)[0]
+  if (/[^\0-\xff]/.test(wrong))
+    return `${name} must have characters of latin1 only, with others percent-encoded, ${got}`
+  const what = is_first ? 'a status line at the very beginning,' : 'a field line'
+  if (/^\s|^$/.test(wrong)) return `expected ${what} without white space before it, ${got}`
+  if (/^HTTP\/1\.1 \d{3}$/.test(wrong)) return `expected a space after the status code, ${got}`
+  if (is_first) return `expected a status line such as HTTP/1.1 200 OK, ${got}`
   const or_body = wrong.includes(':') ? '' : ', or an empty line before the body'
-  return `expected a field line such as Content-Type: text/html${or_body}, got ${inspect(wrong)}`
-}
-
-function not_latin1(field: string): string {
-  const name = field.startsWith('HTTP/') ? 'the status line' : field.split(':', 1)[0]
-  return `${name} must have characters of latin1 only, with others percent-encoded, got ${inspect(field)}`
+  return `expected a field line such as Content-Type: text/html${or_body}, ${got}`
 }
 
 function body_value(value: unknown): string | Uint8Array {
-  if (value instanceof Uint8Array) return value
+  return value instanceof Uint8Array ? value : text_value(value, 'a body value must be text, a number or bytes')
+}
+
+function text_value(value: unknown, rule: string): string {
   if (typeof value === 'string' || typeof value === 'number') return String(value)
-  throw type_error(`a body value must be text, a number or bytes, got ${inspect(value)}`)
+  throw type_error(`${rule}, got ${inspect(value)}`)
 }
 
 /** A value for the head; `written` is what stands before it, whose last line tells the field. */
@@ -306,13 +305,10 @@ function head_value(value: unknown, written: string): string {
   // pairs have lines of their own
   if (is_list && !(value instanceof Uint8Array) && written.endsWith('\n'))
     return Array.from(value as Iterable<unknown>, field_line).join('\n')
-  if (typeof value !== 'string' && typeof value !== 'number')
-    throw type_error(`a head value must be text or a number, got ${inspect(value)}`)
-  const text = String(value), field = written.slice(written.lastIndexOf('\n') + 1) + text
-  if (/[^\0-\xff]/.test(text)) throw type_error(not_latin1(field))
-  if (/[\0-\x1f\x7f]/.test(text))
-    throw type_error(`a head value must not have control characters, got ${inspect(field)}`)
-  return text
+  const text = text_value(value, 'a head value must be text or a number')
+  if (!/[\0-\x1f\x7f]/.test(text)) return text
+  const field = written.slice(written.lastIndexOf('\n') + 1) + text
+  throw type_error(`a head value must not have control characters, got ${inspect(field)}`)
 }
 
 function field_line(pair: unknown): string {
