@@ -182,7 +182,6 @@ function checked(options: Options): Checked {
   return { ...options, log: log ? safe_log(log) : silent, limits: all as Limits }
 }
 
-/** The log of a server that was given none. */
 const silent: Log = () => {}
 
 /** Opens a file that stands beside this module; a bundler that makes CommonJS of it leaves no import.meta.url. */
@@ -246,26 +245,22 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
   const lines = `${written}\n`.replace(/(?:\r?\n)+/g, '\r\n')
   const status = Number(RESPONSE_HEAD.exec(lines)?.[1] ?? 0)
   if (!status) throw type_error(wrong_response(lines))
-  const bytes = parts.every(part => typeof part === 'string') ? Buffer.from(parts.join(''))
+  const body = parts.every(part => typeof part === 'string') ? Buffer.from(parts.join(''))
     : Buffer.concat(parts.map(part => Buffer.from(part)))
   // RFC 9110, 6.4.1
   const bodiless = status < 200 || status === 204 || status === 304
-  if ((bodiless || status === 205) && bytes.length)
-    throw type_error(`a response with status ${status} has no body, got one of ${bytes.length} bytes`)
+  if ((bodiless || status === 205) && body.length)
+    throw type_error(`a response with status ${status} has no body, got one of ${body.length} bytes`)
 
-  const head = lines.replace(/\n(?:content-length|transfer-encoding|connection|date):.*\r/gi, '')
+  const own_fields = lines.replace(/\n(?:content-length|transfer-encoding|connection|date):.*\r/gi, '')
+  const head = bodiless ? own_fields : `${own_fields}Content-Length: ${body.length}\r\n`
   const close = /\nconnection:(?:.*,)?[\t ]*close[\t ]*[,\r]/i.test(lines)
-  return made(status, bodiless ? head : `${head}Content-Length: ${bytes.length}\r\n`, bytes, close)
-}
-
-/** A content with its mark that `http` has made it, and with its body as a text too if that is short. */
-type Made = Content & { readonly short_body: string | undefined }
-
-function made(status: number, head: string, body: Buffer, close: boolean): Made {
-  // a character for each byte, to be one write with the head
-  const short_body = body.length <= MAX_SHORT_BODY_BYTES ? body.toString('latin1') : undefined
+  const short_body = body.length > MAX_SHORT_BODY_BYTES ? '' : body.toString('latin1')
   return Object.freeze({ __proto__: http.prototype, status, head, body, close, short_body })
 }
+
+/** A content with its body as a text, too, if that is short: a character for each byte, to be one write with the head. */
+type Made = Content & { readonly short_body: string }
 
 // status-line = HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112, 4), then field lines (5)
 const { raw }       = String
@@ -274,7 +269,6 @@ const TOKEN         = raw`[!#$%&'*+\-.^_\x60|~\w]+`
 const FIELD_LINE    = raw`${TOKEN}:${VALUE}\r\n`
 const RESPONSE_HEAD = new RegExp(raw`^HTTP/1\.1 ([1-5]\d\d) ${VALUE}\r\n(?:${FIELD_LINE})*$`)
 
-/** Says what is wrong with the lines of a response's head. */
 function wrong_response(lines: string): string {
   const [first = '', ...fields] = lines.split('\r\n').slice(0, -1), is_first = !RESPONSE_HEAD.test(`${first}\r\n`)
   const is_wrong = (field: string): boolean => !RESPONSE_HEAD.test(`HTTP/1.1 200 \r\n${field}\r\n`)
@@ -344,7 +338,6 @@ class Listener extends Server {
   readonly limits: Limits
   readonly log: Log
   readonly answer: Answer | undefined
-  /** what all bodies together hold */
   readonly bodies = { bytes: 0 }
   /** performance.now() of the last tick: good enough for deadlines, and free */
   now = performance.now()
@@ -642,8 +635,7 @@ class Connection {
     const { socket } = this
     while (!this.is_full && this.given_bytes <= TURN_BYTES) {
       if (!this.pending && this.body.length === 0) return true
-      const slice = this.body.length > WRITE_BYTES ? this.body.subarray(0, WRITE_BYTES) : this.body
-      const has_body = slice.length > 0
+      const has_body = this.body.length > 0, slice = has_body ? this.body.subarray(0, WRITE_BYTES) : NO_BYTES
       // the end of one slice is not to wait until the one before is acknowledged (RFC 1122, 4.2.3.4)
       if (has_body) socket.setNoDelay(true).cork()
       if (this.pending) socket.write(this.pending, 'latin1')
@@ -681,7 +673,6 @@ class Connection {
 type Need = 'idle_ms' | 'head_ms' | 'text_ms' | 'body_ms' | 'continue'
 /** Why no more comes: the limit is over, or the client has ended. */
 type Ending = 'late' | 'end'
-/** What the reader asks its server for. */
 type ReaderServer = Pick<Listener, 'limits' | 'answer' | 'bodies'>
 type Steps<Result> = Generator<Need, Result, Ending | undefined>
 
@@ -744,11 +735,10 @@ const PLAIN_FIELDS = `(?:${KEEP_ALIVE}|(?!${FRAMING_NAME}:)${FIELD_LINE})*`
 /** A Host that is a name or an IPv4 address. */
 const PLAIN_HOST   = raw`([Hh])[Oo][Ss][Tt]: ?[\w\-.]+(?::\d*)?\r\n`
 /** What a client says that makes one connection for each request. */
-const PLAIN_CLOSE  = raw`([Cc])onnection: close\r\n`
+const PLAIN_CLOSE  = raw`(?:([Cc])onnection: close\r\n${PLAIN_FIELDS})?`
 /** The fields from the first that needs a closer look. */
 const OTHER_FIELDS = `((?!${KEEP_ALIVE})(?=${FRAMING_NAME}:)(?:${FIELD_LINE})+)`
-const CLOSE_FIELDS = `(?:${PLAIN_CLOSE}${PLAIN_FIELDS})?`
-const FIELDS       = `${PLAIN_FIELDS}(?:${PLAIN_HOST}${PLAIN_FIELDS}${CLOSE_FIELDS})?${OTHER_FIELDS}?`
+const FIELDS       = `${PLAIN_FIELDS}(?:${PLAIN_HOST}${PLAIN_FIELDS}${PLAIN_CLOSE})?${OTHER_FIELDS}?`
 const WHOLE_HEAD   = raw`(${TOKEN}) (${TARGET}) HTTP/(\d)\.(\d)\r\n${FIELDS}\r\n`
 const LINE_END     = raw`(?:\n|\r[^])`
 const WRONG_LINE   = raw`(?!${FIELD_LINE}|\r\n)[^\r\n]*${LINE_END}`
@@ -765,10 +755,7 @@ const CHUNK_LINE = new RegExp(raw`^(?:0*(1?[\da-fA-F]{1,13})(?:[\t ]*;${VALUE})?
 const CHUNK_END  = /^(?:(\r\n)|\r[^]|[^\r])/
 const TRAILERS   = new RegExp(raw`^(?:${FIELD_LINE})*(?:(\r\n)|${WRONG_LINE})`)
 
-/**
- * Reads what one connection brings, message by message.
- * @internal
- */
+/** Reads what one connection brings, message by message. @internal */
 export class Reader {
   private readonly server: ReaderServer
   /** what has arrived and is not read, with a character for each byte */
@@ -783,15 +770,9 @@ export class Reader {
   constructor(server: ReaderServer) { this.server = server }
 
   get has_unread(): boolean { return this.text.length > 0 }
-
-  /** Takes a piece of what arrives. */
   push(piece: Buffer): void { this.text += piece.toString('latin1') }
 
-  /**
-   * Reads on in what has arrived.
-   * @returns the next message, or what is waited for
-   * @throws Refusal
-   */
+  /** Reads on to the next message, or says what is waited for. @throws Refusal */
   read(ending?: Ending): Received | Need {
     const { length } = this.text
     if (!this.steps) {
@@ -814,7 +795,7 @@ export class Reader {
     return new Received(text, text.startsWith('HEAD ') ? 'HEAD' : '', '', NO_BYTES, true)
   }
 
-  /** Lets go of the body. */
+  /** Lets go of the message that was read. */
   release(): void {
     this.server.bodies.bytes -= this.body.length
     this.body = NO_BYTES
@@ -822,7 +803,6 @@ export class Reader {
     this.head = ''
   }
 
-  /** Lets go of everything. */
   clear(): void {
     this.release()
     this.text = ''
@@ -852,17 +832,22 @@ export class Reader {
   private *read_message(whole_head: string | undefined): Steps<Received | undefined> {
     const head = this.head = whole_head ?? (yield* this.wait_for_head())
     if (!head) return this.take_text()
-    const [method = '', target = '', version = ''] = head.split(/[ \r]/, 3), { target_bytes } = this.server.limits
+    const { target_bytes, body_bytes } = this.server.limits
+    const [method = '', target = '', version = ''] = head.split(/[ \r]/, 3)
     this.take(head.length)
     this.is_first = false
     if (!version.startsWith('HTTP/1.'))
       throw new Refusal('505 HTTP Version Not Supported', `expected HTTP/1.1, got ${version}`)
     if (target.length > target_bytes) throw too_long('414 URI Too Long', 'a request-target', target_bytes)
-    const framing = framing_of(head, version === 'HTTP/1.0'), { src, host } = parts_of(method, target)
-    yield* this.read_body(framing)
+    const { length, chunked, expects_100, close } = framing_of(head, version === 'HTTP/1.0')
+    const { src, host } = parts_of(method, target)
+    if (length > body_bytes) throw too_long('413 Content Too Large', 'a body', body_bytes)
+    if (expects_100 && !this.has_unread) yield 'continue'
+    if (chunked) yield* this.read_chunks()
+    else yield* this.take_bytes(length, length)
     const text = host === undefined ? head : in_origin_form(head, target, src, host)
     const body = this.body.subarray(0, this.body_length)
-    return new Received(text, method, src, body, framing.close || method === 'CONNECT')
+    return new Received(text, method, src, body, close || method === 'CONNECT')
   }
 
   /** Waits until a head is whole; '' for a text that is not HTTP, and for nothing. */
@@ -902,14 +887,6 @@ export class Reader {
     if (/[^\r\n]/.test(text) && !this.is_first) throw bad_request(`expected another request here, got ${shown(text)}`)
     this.clear()
     return /[^\r\n]/.test(text) ? new Received(text, '', '', NO_BYTES, true) : undefined
-  }
-
-  private *read_body({ length, chunked, expects_100 }: Framing): Steps<void> {
-    const { body_bytes } = this.server.limits
-    if (length > body_bytes) throw too_long('413 Content Too Large', 'a body', body_bytes)
-    if (expects_100 && (length > 0 || chunked) && !this.has_unread) yield 'continue'
-    if (chunked) yield* this.read_chunks()
-    else yield* this.take_bytes(length, length)
   }
 
   /** Reads a chunked body (RFC 9112, 7.1). Its trailers are dropped (RFC 9110, 6.5.1). */
@@ -1010,8 +987,6 @@ function cut_off(ending: Ending): Refusal {
   return new Refusal('408 Request Timeout', 'the request did not arrive in time')
 }
 
-type Framing = { length: number, chunked: boolean, expects_100: boolean, close: boolean }
-
 const FRAMING_FIELD = new RegExp(raw`\r\n(${FRAMING_NAME}):[\t ]*([^\r]*)`, 'g')
 /** A list whose only expectation is 100-continue (RFC 9110, 10.1.1); empty elements are ignored (5.6.1). */
 const EXPECTATIONS = /^[\t ,]*(?:(100-continue)[\t ]*(?:,[\t ,]*|$))*$/i
@@ -1019,7 +994,7 @@ const EXPECTATIONS = /^[\t ,]*(?:(100-continue)[\t ]*(?:,[\t ,]*|$))*$/i
 const CODINGS = /^((?:[\t ]*(?!chunked[\t ;,])[^\t ,][^,]*,)+)?[\t ]*chunked[\t ]*$/i
 
 /** What a head says of the body (RFC 9112, 6.3) and of the connection (9.3). */
-function framing_of(head: string, is_1_0: boolean): Framing {
+function framing_of(head: string, is_1_0: boolean) {
   const fields = new Map<string, string>()
   for (const [, name = '', value = ''] of head.matchAll(FRAMING_FIELD)) {
     const key = name.toLowerCase(), before = fields.get(key)
@@ -1044,12 +1019,9 @@ function framing_of(head: string, is_1_0: boolean): Framing {
   const expect = fields.get('expect') ?? '', expectations = EXPECTATIONS.exec(expect)
   if (!expectations)
     throw new Refusal('417 Expectation Failed', `the only expectation may be 100-continue, got ${shown(expect)}`)
-  return {
-    length: Number(length ?? 0),
-    chunked: codings !== undefined,
-    expects_100: expectations[1] !== undefined && !is_1_0,
-    close: is_1_0 || /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(fields.get('connection') ?? ''),
-  }
+  const bytes = Number(length ?? 0), chunked = codings !== undefined, has_body = bytes > 0 || chunked
+  const close = is_1_0 || /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(fields.get('connection') ?? '')
+  return { length: bytes, chunked, expects_100: has_body && expectations[1] !== undefined && !is_1_0, close }
 }
 
 // uri-host [ ":" port ] (RFC 9110, 7.2), but without the comma, which would be a list
@@ -1142,9 +1114,11 @@ function own_content(own: unknown, request: Request, content: Content | string):
   if (!is_content(own))
     return failed(request, `answer must return a Content made by http, or undefined, got ${summary(own)}`)
   if (own.status < 200) return failed(request, `answer must return a status from 200 on, got ${own.status}`)
-  // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
   if (request.method !== 'CONNECT' || own.status >= 300) return own
-  return made(own.status, own.head.replace(/Content-Length: \d+\r\n$/, ''), NO_BYTES, true)
+  // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
+  const head = own.head.replace(/Content-Length: \d+\r\n$/, '')
+  const bodiless: Made = { ...own, head, body: NO_BYTES, short_body: '', close: true }
+  return bodiless
 }
 
 function is_content(value: unknown): value is Made {
@@ -1179,7 +1153,7 @@ function response_text(content: Content, is_last: boolean, has_body: boolean): s
     date = `Date: ${new Date(now * 1000).toUTCString()}\r\n`
     latest = undefined
   }
-  const { head, short_body = '' } = content as Made
+  const { head, short_body } = content as Made
   if (is_last) return `${head}${date}Connection: close\r\n\r\n${has_body ? short_body : ''}`
   if (!has_body) return `${head}${date}\r\n`
   if (latest !== content) latest_text = `${head}${date}\r\n${short_body}`
