@@ -259,7 +259,7 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
   return Object.freeze({ __proto__: http.prototype, status, head, body, close, short_body })
 }
 
-/** A content with its body as a text, too, if that is short: a character for each byte, to be one write with the head. */
+/** A content whose body, if it is short, is a text too: a character for each byte, to be one write with the head. */
 type Made = Content & { readonly short_body: string }
 
 // status-line = HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112, 4), then field lines (5)
@@ -285,12 +285,9 @@ function wrong_response(lines: string): string {
 }
 
 function body_value(value: unknown): string | Uint8Array {
-  return value instanceof Uint8Array ? value : text_value(value, 'a body value must be text, a number or bytes')
-}
-
-function text_value(value: unknown, rule: string): string {
+  if (value instanceof Uint8Array) return value
   if (typeof value === 'string' || typeof value === 'number') return String(value)
-  throw type_error(`${rule}, got ${inspect(value)}`)
+  throw type_error(`a body value must be text, a number or bytes, got ${inspect(value)}`)
 }
 
 /** A value for the head; `written` is what stands before it, whose last line tells the field. */
@@ -299,7 +296,9 @@ function head_value(value: unknown, written: string): string {
   // pairs have lines of their own
   if (is_list && !(value instanceof Uint8Array) && written.endsWith('\n'))
     return Array.from(value as Iterable<unknown>, field_line).join('\n')
-  const text = text_value(value, 'a head value must be text or a number')
+  if (typeof value !== 'string' && typeof value !== 'number')
+    throw type_error(`a head value must be text or a number, got ${inspect(value)}`)
+  const text = String(value)
   if (!/[\0-\x1f\x7f]/.test(text)) return text
   const field = written.slice(written.lastIndexOf('\n') + 1) + text
   throw type_error(`a head value must not have control characters, got ${inspect(field)}`)
@@ -464,7 +463,6 @@ class Connection {
   private readonly server: Listener
   private readonly reader: Reader
   private state: State = 'silent_ms'
-  /** when the state began */
   private since: number
   /** what is answered now, and the answer to it if that is promised */
   private message: Received | undefined
@@ -533,16 +531,20 @@ class Connection {
   }
 
   /** Ends the state if it has lasted too long. Times are those of ticks: one more tick, so as never to be early. */
-  check_deadline(): void { if (this.server.now - this.since > this.limit_ms + TICK_MS) this.on_timeout() }
+  check_deadline(): void {
+    if (this.server.now - this.since <= this.limit_ms + TICK_MS) return
+    if (this.is_reading) return this.proceed('late')
+    if (this.state !== 'answering') return void this.socket.destroy()
+    this.message?.abort()
+    this.since = Infinity
+  }
 
   private get limit_ms(): number {
     const { state, server: { limits, stopping } } = this
-    switch (state) {
-      case 'answering': return this.socket.readableEnded ? limits.linger_ms : Infinity
-      case 'text_ms': return Infinity
-      case 'silent_ms': case 'idle_ms': return stopping ? Math.min(limits[state], STOP_GRACE_MS) : limits[state]
-      default: return limits[state]
-    }
+    if (state === 'text_ms') return Infinity
+    if (state === 'answering') return this.socket.readableEnded ? limits.linger_ms : Infinity
+    const is_waiting = state === 'silent_ms' || state === 'idle_ms'
+    return stopping && is_waiting ? Math.min(limits[state], STOP_GRACE_MS) : limits[state]
   }
 
   private get is_reading(): boolean {
@@ -555,13 +557,6 @@ class Connection {
   private enter(state: State): void {
     this.state = state
     this.since = this.server.now
-  }
-
-  private on_timeout(): void {
-    if (this.is_reading) return this.proceed('late')
-    if (this.state !== 'answering') return void this.socket.destroy()
-    this.message?.abort()
-    this.since = Infinity
   }
 
   /** Writes what is ready, then reads the next request and hands it over, or waits for it. */
@@ -608,7 +603,7 @@ class Connection {
     this.enter(need)
     // the next answer is not to wait until this one is acknowledged (RFC 1122, 4.2.3.4)
     if (need === 'idle_ms') this.socket.setNoDelay(true)
-    if (need === 'text_ms') setTimeout(() => { if (this.state === 'text_ms') this.on_timeout() }, TEXT_WAIT_MS)
+    if (need === 'text_ms') setTimeout(() => { if (this.state === 'text_ms') this.proceed('late') }, TEXT_WAIT_MS)
   }
 
   /** Makes an answer ready to be written; several that are ready together are written together. */
@@ -840,12 +835,11 @@ export class Reader {
       throw new Refusal('505 HTTP Version Not Supported', `expected HTTP/1.1, got ${version}`)
     if (target.length > target_bytes) throw too_long('414 URI Too Long', 'a request-target', target_bytes)
     const { length, chunked, expects_100, close } = framing_of(head, version === 'HTTP/1.0')
-    const { src, host } = parts_of(method, target)
+    const { text, src } = in_origin_form(head, method, target)
     if (length > body_bytes) throw too_long('413 Content Too Large', 'a body', body_bytes)
     if (expects_100 && !this.has_unread) yield 'continue'
     if (chunked) yield* this.read_chunks()
     else yield* this.take_bytes(length, length)
-    const text = host === undefined ? head : in_origin_form(head, target, src, host)
     const body = this.body.subarray(0, this.body_length)
     return new Received(text, method, src, body, close || method === 'CONNECT')
   }
@@ -1006,22 +1000,18 @@ function framing_of(head: string, is_1_0: boolean) {
     throw bad_request('HTTP/1.1 requires a Host: a name or an address, with or without a port (RFC 9112, 3.2)')
   if (length !== undefined && !(/^\d+[\t ]*$/.test(length) && Number.isSafeInteger(Number(length))))
     throw bad_request(`Content-Length must be a number, got ${shown(length)} (RFC 9110, 8.6)`)
-  if (codings !== undefined) {
-    // who reads the one and who reads the other would see different requests
-    if (length !== undefined || is_1_0)
-      throw bad_request('Transfer-Encoding must not be beside Content-Length, nor in HTTP/1.0 (RFC 9112, 6.1)')
-    const [is_valid, others] = CODINGS.exec(codings) ?? []
-    if (is_valid === undefined)
-      throw bad_request(`the last transfer coding, and no other, must be chunked, got ${shown(codings)}`)
-    if (others !== undefined)
-      throw new Refusal('501 Not Implemented', 'chunked is the only transfer coding that is undone here')
-  }
-  const expect = fields.get('expect') ?? '', expectations = EXPECTATIONS.exec(expect)
-  if (!expectations)
+  // who reads the one and who reads the other would see different requests
+  if (codings !== undefined && (length !== undefined || is_1_0))
+    throw bad_request('Transfer-Encoding must not be beside Content-Length, nor in HTTP/1.0 (RFC 9112, 6.1)')
+  const coded = CODINGS.exec(codings ?? 'chunked')
+  if (!coded) throw bad_request(`the last transfer coding, and no other, must be chunked, got ${shown(codings ?? '')}`)
+  if (coded[1]) throw new Refusal('501 Not Implemented', 'chunked is the only transfer coding that is undone here')
+  const expect = fields.get('expect') ?? '', expected = EXPECTATIONS.exec(expect)
+  if (!expected)
     throw new Refusal('417 Expectation Failed', `the only expectation may be 100-continue, got ${shown(expect)}`)
   const bytes = Number(length ?? 0), chunked = codings !== undefined, has_body = bytes > 0 || chunked
   const close = is_1_0 || /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(fields.get('connection') ?? '')
-  return { length: bytes, chunked, expects_100: has_body && expectations[1] !== undefined && !is_1_0, close }
+  return { length: bytes, chunked, expects_100: has_body && expected[1] !== undefined && !is_1_0, close }
 }
 
 // uri-host [ ":" port ] (RFC 9110, 7.2), but without the comma, which would be a list
@@ -1034,26 +1024,20 @@ function is_host(text: string): boolean {
   return match !== null && (match[1] === undefined || isIPv6(match[1]))
 }
 
-/** Takes a request-target apart, which has one of the forms of RFC 9112, 3.2; `host` is that of the absolute-form. */
-function parts_of(method: string, target: string): { src: string, host?: string } {
-  if (method === 'CONNECT') {
-    if (is_host(target) && /:\d+$/.test(target)) return { src: target }
-  } else {
-    if (target.startsWith('/') || target === '*' && method === 'OPTIONS') return { src: target }
-    const [, s, host = '', path = ''] = /^http(s?):\/\/([^/?]*)(.*)$/i.exec(target) ?? []
-    if (s && is_host(host)) throw new Refusal('421 Misdirected Request', 'https is not served on this connection')
-    if (is_host(host)) return { src: path.startsWith('/') ? path : `/${path}`, host }
-  }
-  throw bad_request(`expected a path, or an http address, got ${shown(target)} (RFC 9112, 3.2)`)
-}
-
-/** A head whose target is in origin-form; the host of the absolute-form is the one that counts (RFC 9112, 3.2.2). */
-function in_origin_form(head: string, target: string, src: string, host: string): string {
+/** A head in origin-form, and its path: in absolute-form the host of the target is what counts (RFC 9112, 3.2.2). */
+function in_origin_form(head: string, method: string, target: string): { text: string, src: string } {
+  const is_connect = method === 'CONNECT', is_path = target.startsWith('/') || target === '*' && method === 'OPTIONS'
+  const is_usual = is_connect ? is_host(target) && /:\d+$/.test(target) : is_path
+  if (is_usual) return { text: head, src: target }
+  const [, s, host = '', path = ''] = /^http(s?):\/\/([^/?]*)(.*)$/i.exec(target) ?? []
+  if (is_connect || !is_host(host))
+    throw bad_request(`expected a path, or an http address, got ${shown(target)} (RFC 9112, 3.2)`)
+  if (s) throw new Refusal('421 Misdirected Request', 'https is not served on this connection')
+  const src = path.startsWith('/') ? path : `/${path}`
   const without_host = head.replace(target, () => src).replace(/\r\nhost:[^\r]*/i, '')
-  return without_host.replace('\r\n', () => `\r\nHost: ${host}\r\n`)
+  return { text: without_host.replace('\r\n', () => `\r\nHost: ${host}\r\n`), src }
 }
 
-/** A part of a message for an error text. */
 function shown(text: string): string {
   return inspect(text.length > 80 ? `${text.slice(0, 80)}…` : text)
 }
@@ -1061,7 +1045,6 @@ function shown(text: string): string {
 // ── answers: refusals, the user's answer, other methods, the date ──
 // A refusal is thrown, carries its content, and is caught in one place, by the connection, which closes after it.
 
-/** Thrown where a message cannot be understood, or is not served: the last answer of its connection. */
 class Refusal extends Error {
   readonly content: Content
 
@@ -1145,7 +1128,6 @@ function summary(value: unknown): string {
 /** Date (RFC 9110, 6.6.1), and the response that was sent last, because it is often sent again: for one second. */
 let second = 0, date = '', latest: Content | undefined, latest_text = ''
 
-/** A response as it goes out, with its body if that is short. */
 function response_text(content: Content, is_last: boolean, has_body: boolean): string {
   const now = Math.floor(Date.now() / 1000)
   if (now !== second) {
@@ -1203,10 +1185,7 @@ const HELP = `[port] [--host address] [--quiet]
   --quiet     print no requests
   --help      print this text`
 
-type Arguments = { port: number, host: string, quiet: boolean, help: boolean }
-
-/** @throws Error with one line that says what is wrong */
-function arguments_of(args: string[]): Arguments {
+function arguments_of(args: string[]) {
   const { values: { port: named, ...others }, positionals } = parseArgs({
     args,
     allowPositionals: true,
@@ -1229,8 +1208,7 @@ function program_name(): string {
   return basename(process.argv[1] ?? '')
 }
 
-/** Ends the program with one line that says what is wrong. */
-function fail(error: unknown, { port, host }: Partial<Arguments> = {}): never {
+function fail(error: unknown, { port, host }: { port?: number, host?: string } = {}): never {
   const { code = '', message = String(error) } = error as NodeJS.ErrnoException
   const command = program_name() === 'server.ts' ? 'npx tsx server.ts' : 'npx wow-server'
   const not_here = `${host} is not an address of this computer: leave --host out to listen on every address`
@@ -1288,7 +1266,6 @@ function main(): void {
   process.on('SIGINT', stopping).on('SIGTERM', stopping)
 }
 
-/** Whether this module is the program that runs. */
 function is_program(path: string): boolean {
   return existsSync(path) && realpathSync(path) === fileURLToPath(import.meta.url)
 }
