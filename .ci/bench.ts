@@ -5,10 +5,9 @@
  * receiver's part of TCP: the way of an answer is on the server's account, the way of a request is not. All contenders
  * take turns under the same load, and the smallest figure of each counts: the machine's other work can only add to it.
  *
- * autocannon asks on kept connections; npx fetches it, so it is no dependency. What it cannot do is done here. "busy" is
- * the server's CPU time as a share of the turn: a server that waits for the client finds less to do each time it wakes
- * up, and pays more for each request. So the figure of a contender that is not fully busy may be too high, but not too
- * low.
+ * autocannon asks on kept connections; npx fetches it, so it is no dependency. What it cannot do is done here.
+ * "busy" is the server's CPU time as a share of the turn: a server that waits for the client finds less to do each time
+ * it wakes up, and pays more for each request. So the figure of a contender that is not fully busy may be too high.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
@@ -385,7 +384,8 @@ const HELP = `Usage: npm run bench -- [option]…
   --against FILE   another build of the server, such as a former dist/server.js, takes part too
   --svg            draws .github/bench.svg, of the scenarios that have node:http
 
-It needs Linux, and npm run build first. npx fetches ${AUTOCANNON}. nginx, Bun and Deno take part where they are installed.`
+It needs Linux, npm run build first, and npx, which fetches ${AUTOCANNON}.
+nginx, Bun and Deno take part where they are installed.`
 
 const results = new Map<string, Results>(), servers = new Map<string, Server>(), environment = { PAGE: '', ANSWER: '' }
 // below the ports that Linux gives to clients
