@@ -127,6 +127,7 @@ export type Options = {
 /** Options as the server uses them: complete limits, and a log that can neither fail nor harm a terminal. */
 type Checked = Options & { readonly log: Log, readonly limits: Limits }
 type Log = (what: string, value: unknown) => void
+const silent: Log = () => {}
 
 const defaults = {
   /** a whole head; also the extensions and trailers of a chunked body. Browsers send 2 KiB, and cookies add up */
@@ -182,17 +183,13 @@ function checked(options: Options): Checked {
   return { ...options, log: log ? safe_log(log) : silent, limits: all as Limits }
 }
 
-const silent: Log = () => {}
-
 /** Opens a file that stands beside this module; a bundler that makes CommonJS of it leaves no import.meta.url. */
 function open(name: string, flags: string): number {
-  const beside = import.meta.url ?? pathToFileURL(__filename)
-  const path = fileURLToPath(new URL(name, beside))
+  const path = fileURLToPath(new URL(name, import.meta.url ?? pathToFileURL(__filename)))
   try {
     return openSync(path, flags)
   } catch (cause) {
-    const why = `${name} is missing: expected it at ${path}; copy it there from wow-server's folder`
-    throw new Error(why, { cause })
+    throw new Error(`${name} is missing: expected it at ${path}; copy it there from wow-server's folder`, { cause })
   }
 }
 
@@ -382,12 +379,11 @@ class Listener extends Server {
   }
 
   private start_clock(signal: AbortSignal | undefined): void {
-    const tick = (): void => {
+    const timer = setInterval(() => {
       this.now = performance.now()
       // after what has arrived is read: a process that was held up must not punish its clients for it
       setImmediate(() => { for (const conn of this.open_connections.values()) conn.check_deadline() })
-    }
-    const timer = setInterval(tick, TICK_MS).unref()
+    }, TICK_MS).unref()
     const stop = (): void => void this.stop()
     this.once('close', () => {
       clearInterval(timer)
@@ -1054,9 +1050,7 @@ class Refusal extends Error {
   }
 }
 
-function bad_request(why: string): Refusal {
-  return new Refusal('400 Bad Request', why)
-}
+const bad_request = (why: string): Refusal => new Refusal('400 Bad Request', why)
 
 function text_answer(status: string, fields: [string, string][] = [], text = status): Content {
   return http`HTTP/1.1 ${status}
