@@ -742,7 +742,7 @@ const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\r\n]*[\t ]HTTP\/|[\r\n])/
 const MAY_BE_HTTP = new RegExp(`^(?:${TOKEN}(?: (?:${TARGET}(?: (?:H|HT|HTT|HTTP)?)?)?)?)?$`)
 
 // chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF (RFC 9112, 7.1); an extension may have any field characters
-const CHUNK_LINE = new RegExp(raw`^(?:0*(1?[\da-fA-F]{1,13})(?:[\t ]*;${VALUE})?\r\n|[^\r\n]*${LINE_END})`)
+const CHUNK_LINE = new RegExp(raw`^(?:([\da-fA-F]+)(?:[\t ]*;${VALUE})?\r\n|[^\r\n]*${LINE_END})`)
 const CHUNK_END  = /^(?:(\r\n)|\r[^]|[^\r])/
 const TRAILERS   = new RegExp(raw`^(?:${FIELD_LINE})*(?:(\r\n)|${WRONG_LINE})`)
 
@@ -896,7 +896,9 @@ export class Reader {
   /** The size of a chunk, and how many bytes its line has besides: an extension, and zeros before the size. */
   private *read_chunk_line(room: number): Steps<{ size: number, extra: number }> {
     const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, 'the size of a chunk in hexadecimal digits', room)
-    return { size: parseInt(digits, 16), extra: line.length - 2 - digits.length }
+    const size = parseInt(digits, 16)
+    if (!Number.isSafeInteger(size)) throw bad_request(`expected a smaller chunk, got ${shown(line)} (RFC 9112, 7.1)`)
+    return { size, extra: line.length - 2 - size.toString(16).length }
   }
 
   /** Waits until a pattern matches what has arrived, and takes that; its first group is undefined for what is wrong. */
@@ -986,7 +988,9 @@ const CODINGS = /^((?:[\t ]*(?!chunked[\t ;,])[^\t ,][^,]*,)+)?[\t ]*chunked[\t 
 /** What a head says of the body (RFC 9112, 6.3) and of the connection (9.3). */
 function framing_of(head: string, is_1_0: boolean) {
   const fields = new Map<string, string>()
-  for (const [, name = '', value = ''] of head.matchAll(FRAMING_FIELD)) {
+  FRAMING_FIELD.lastIndex = 0
+  for (let field; (field = FRAMING_FIELD.exec(head)); ) {
+    const [, name = '', value = ''] = field
     const key = name.toLowerCase(), before = fields.get(key)
     if (before !== undefined && (key === 'host' || key === 'content-length')) throw bad_request(`${name} appears twice`)
     fields.set(key, before === undefined ? value : `${before},${value}`)
