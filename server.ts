@@ -757,11 +757,17 @@ export class Reader {
   private body: Buffer<ArrayBuffer> = NO_BYTES
   private body_length = 0
   private is_first = true
+  /** a line has ended since the head was looked at: so a head that drips is not matched for each byte */
+  private has_line_end = false
 
   constructor(server: ReaderServer) { this.server = server }
 
   get has_unread(): boolean { return this.text.length > 0 }
-  push(piece: Buffer): void { this.text += piece.toString('latin1') }
+  push(piece: Buffer): void {
+    const text = piece.toString('latin1')
+    if (this.steps) this.has_line_end ||= text.includes('\n')
+    this.text += text
+  }
 
   /** Reads on to the next message, or says what is waited for. @throws Refusal */
   read(ending?: Ending): Received | Need {
@@ -843,8 +849,8 @@ export class Reader {
   /** Waits until a head is whole; '' for a text that is not HTTP, and for nothing. */
   private *wait_for_head(): Steps<string> {
     const { head_bytes } = this.server.limits
-    this.text = copy_of(this.text)
-    for (let may_be_empty = true; ; ) {
+    let may_be_empty = true, ending: Ending | undefined
+    for (this.text = copy_of(this.text); ; ) {
       // one empty line before a request is ignored (RFC 9112, 2.2)
       if (may_be_empty && this.text.startsWith('\r\n')) {
         this.take(2)
@@ -852,23 +858,17 @@ export class Reader {
       }
       const match = HEAD.exec(this.text), head = this.whole_head(match), start = this.text.slice(0, head_bytes)
       if (head) return head
-      const { length } = match?.[0] ?? this.text, is_over = length > head_bytes
+      const is_over = (match?.[0] ?? this.text).length > head_bytes
       const is_http = MEANT_AS_HTTP.test(start), may_be_http = is_http || MAY_BE_HTTP.test(start)
       if (is_over && may_be_http) throw this.too_long_head(start)
       if (match && !is_over && is_http) throw wrong_head(match[0])
-      if (match || is_over) return ''
-      let ending
-      do ending = yield may_be_http ? 'head_ms' : 'text_ms'
-      while (is_http && !ending && this.is_undecided(length))
       const is_meant = ending === 'late' ? is_http || /^[A-Z]*$/.test(start) : is_http && start !== '\r'
-      if (ending && is_meant) throw cut_off(ending)
-      if (ending) return ''
+      if (ending && !match && is_meant) throw cut_off(ending)
+      if (match || is_over || ending) return ''
+      this.has_line_end = false
+      do ending = yield may_be_http ? 'head_ms' : 'text_ms'
+      while (is_http && !ending && !this.has_line_end && this.text.length <= head_bytes)
     }
-  }
-
-  /** Nothing decisive has come after what was seen: so a head that drips is not matched for each byte. */
-  private is_undecided(seen: number): boolean {
-    return this.text.length <= this.server.limits.head_bytes && !/[\r\n]/.test(this.text.slice(Math.max(seen - 1, 0)))
   }
 
   /** All that has arrived, as a text that is not HTTP; undefined for empty lines. */

@@ -11,6 +11,7 @@ import { after, before, describe, it, type TestContext } from 'node:test'
 import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises'
 import { connect as connect_tls } from 'node:tls'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { runInNewContext } from 'node:vm'
 import { build, transformSync } from 'esbuild'
 import { rollup } from 'rollup'
 import type { Answer, Content, Options, Request } from './server.ts'
@@ -194,19 +195,32 @@ function copy_of(original: string, change = (code: string): string => code): str
 /** What runs, and not what is imported. */
 const program_of = (name: 'server' | 'client'): string => BUILT ? `dist/wow-${name}.js` : `${name}.ts`
 
-type HowToStart = { limits?: Record<string, number>, quiet?: boolean, port?: number, source?: string, shell?: string }
+type HowToStart = {
+  limits?: Record<string, number>, quiet?: boolean, port?: number, source?: string, options?: string, shell?: string,
+  /** for node */
+  flags?: string[],
+}
+
+/** A program that calls `serve` with such options, written as source text; SIGTERM stops it. */
+const serving = (options: string): string => `
+import { http, serve } from './server.ts'
+const stop = new AbortController()
+process.on('SIGTERM', () => stop.abort())
+const s = serve({ port: 0, host: '127.0.0.1', signal: stop.signal, ${options} })
+s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'))`
 
 /**
  * Starts a copy of server.ts with LOOK, and with PATIENT limits except for the given ones; or a program that imports it
- * (`source`). A `shell` command can come before.
+ * (`source`), or that calls `serve` with such `options`. A `shell` command can come before.
  */
 async function start_program(t: Scope, how: HowToStart = {}): Promise<Program> {
-  const { limits, quiet = true, port = 0, source = '', shell = '' } = how
+  const { limits, quiet = true, port = 0, options, shell = '', flags = [] } = how
+  const source = how.source ?? (options === undefined ? '' : serving(options))
   const path = copy_of(source ? module_of('server') : program_of('server'), code => with_limits(code, limits))
   const script = source
     ? ['--input-type=module', '--eval', source.replace('./server.ts', pathToFileURL(path).href)]
     : [path, String(port), '--host', '127.0.0.1', ...quiet ? ['--quiet'] : []]
-  const program = [NODE, '--expose-gc', '--import', LOOK, ...script]
+  const program = [NODE, ...flags, '--expose-gc', '--import', LOOK, ...script]
   return new Program(t, shell ? ['sh', '-c', `${shell}; exec "$0" "$@"`, ...program] : program, HERE, 'ipc').listening()
 }
 
@@ -242,6 +256,18 @@ class Peer {
       const more = new Promise(resolve => this.socket.once('data', resolve))
       await within(what, Promise.race([more, this.all]))
     }
+  }
+
+  /** Waits for so many replies, and returns their statuses. */
+  async replies(count: number): Promise<string[]> {
+    await this.comes(`reply ${count}`, () => statuses_of(this.text).length >= count)
+    return statuses_of(this.text)
+  }
+
+  /** Waits until all that was written is with the system. */
+  async sent(): Promise<void> {
+    const is_sent = (): boolean => !this.socket.connecting && this.socket.writableLength === 0
+    await until('all is sent', () => this.over || is_sent())
   }
 
   /** Waits until the server has closed its side, and closes ours. */
@@ -291,6 +317,9 @@ const GET = request('GET /'), GET_PICTURE = request('GET /test.jpg')
 const GET_AND_CLOSE = request('GET /', 'Connection: close')
 /** The beginning of a head. */
 const POST = lines('POST / HTTP/1.1', 'Host: a')
+const x = (bytes: number): string => 'x'.repeat(bytes)
+const post_of = (length: number, body = x(length)): string => request('POST /', `Content-Length: ${length}`) + body
+const chunked_post = (chunks: string): string => request('POST /', 'Transfer-Encoding: chunked') + chunks
 
 /** The answer to one request, after which the connection is closed. */
 function ask(to: Started | number, line = 'GET /', fields: string[] = [], body = ''): Promise<string> {
@@ -301,12 +330,29 @@ const head_of = (reply: string): string => reply.slice(0, reply.indexOf('\r\n\r\
 const body_of = (reply: string): string => reply.slice(head_of(reply).length)
 const status_of = (reply: string): number => Number(/^HTTP\/1\.1 (\d{3}) /.exec(reply)?.[1])
 const count = (text: string, part: string): number => text.split(part).length - 1
+/** The statuses of all replies, and Yes. */
+const statuses_of = (replies: string): string[] =>
+  Array.from(replies.matchAll(/HTTP\/1\.1 (\d{3}) |Yes$/g), ([all, status]) => status ?? all)
 
 /** The value of a field of a reply's head; a second one is an error. */
 function field_of(head: string, name: string): string | undefined {
   const [line, ...more] = head_of(head).matchAll(new RegExp(`\n${name}: (.*)\r`, 'gi'))
   assert.deepEqual(more, [], `${name} appears twice`)
   return line?.[1]
+}
+
+/** The CPU time that this takes (µs). */
+async function cpu_of(work: () => unknown): Promise<number> {
+  const before = process.cpuUsage()
+  await work()
+  const { user, system } = process.cpuUsage(before)
+  return user + system
+}
+
+/** The part of the server that reads, alone: it knows no socket. */
+function reader_of(limits: typeof LIMITS): InstanceType<typeof Reader> {
+  const shared = { limits, answer: () => undefined, bodies: { bytes: 0 } }
+  return new Reader(shared as unknown as ConstructorParameters<typeof Reader>[0])
 }
 
 const STARTED = Date.now()
@@ -758,14 +804,6 @@ describe('a cut reply is never taken for whole', () => {
     for (yield start; ;) yield rest
   }
 
-  /** The CPU time that this takes (µs). */
-  async function cpu_of(work: () => Promise<unknown>): Promise<number> {
-    const before = process.cpuUsage()
-    await work().catch(() => {})
-    const { user, system } = process.cpuUsage(before)
-    return user + system
-  }
-
   const LENGTH_5 = 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n'
   const CHUNKED = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
   const LENGTH_REPLY = `${LENGTH_5}Hello`
@@ -996,8 +1034,8 @@ describe('a cut reply is never taken for whole', () => {
       ['a chunk size', count => `${CHUNKED}5${SPACES(count)}x\r\n`],
     ]
     for (const [name, reply] of costly) it(`reads 60,000 spaces in ${name} in linear time`, async () => {
-      const few = await cpu_of(() => received(reply(15_000), { open: true }))
-      const many = await cpu_of(() => received(reply(60_000), { open: true }))
+      const read = (count: number) => () => received(reply(count), { open: true }).catch(() => 'refused')
+      const few = await cpu_of(read(15_000)), many = await cpu_of(read(60_000))
       assert.ok(many < 8 * few + 500_000, `${few} µs for 15,000 spaces, ${many} µs for 60,000`)
     })
 
@@ -1590,8 +1628,7 @@ describe('HTTP/1.1 to the letter', () => {
 
   /** What the reader makes of the pieces, and what the server answers to that; in the words of `gist`. */
   function read_all({ limits }: Subject, pieces: string[]): string {
-    const shared = { limits, answer: () => undefined, bodies: { bytes: 0 } }
-    const reader = new Reader(shared as unknown as ConstructorParameters<typeof Reader>[0]), said: string[] = []
+    const reader = reader_of(limits), said: string[] = []
     try {
       for (const piece of pieces) {
         reader.push(Buffer.from(piece, 'latin1'))
@@ -1650,6 +1687,27 @@ describe('HTTP/1.1 to the letter', () => {
       for (const message of messages) await same(to, message, outcome, rest)
     })
   }
+
+  /**
+   * A test for each row: the work on a text of some length, and on one of four times that length. A pattern that tries
+   * again for each character takes 16 times as long for the long text.
+   */
+  function is_linear(how: string, work: (text: string) => void, rows: Part[], length = 15_900): void {
+    const repeated = (text: string, times: number) => (): void => { for (; times > 0; times--) work(text) }
+    for (const [part, text_of] of rows) it(`four times as much takes four times as long, ${how}: ${part}`, async () => {
+      const small = text_of(length), large = text_of(4 * length)
+      // the first times take longer, because functions and patterns are compiled
+      for (const text of [large, small]) repeated(text, 3)()
+      const times = Math.ceil(2_000 / (1 + await cpu_of(repeated(small, 1))))
+      let least_small = Infinity, least_large = Infinity
+      for (let round = 0; round < 5; round++) {
+        least_small = Math.min(least_small, await cpu_of(repeated(small, times)))
+        least_large = Math.min(least_large, await cpu_of(repeated(large, times)))
+      }
+      assert.ok(least_large < 10 * least_small, `${least_small} µs, then ${least_large} µs, for ${times} times`)
+    })
+  }
+  type Part = [part: string, text: (n: number) => string]
 
   async function said(...pieces: (string | RegExp | number | null)[]): Promise<string> {
     return gist(await exchange(await wide.server, ...pieces))
@@ -1804,7 +1862,8 @@ describe('HTTP/1.1 to the letter', () => {
         post('Content-Length: 5', 'Transfer-Encoding: chunked') + '0\r\n\r\n',
         post('Transfer-Encoding: chunked', 'Content-Length: 5') + '0\r\n\r\n',
         post('Content-Length: 0', 'Transfer-Encoding: chunked') + '0\r\n\r\n',
-        post('Content-Length: 5', 'Transfer-Encoding: gzip, chunked') + '0\r\n\r\n'],
+        post('Content-Length: 5', 'Transfer-Encoding: gzip, chunked') + '0\r\n\r\n',
+        post('Transfer-Encoding: gzip', 'Content-Length: 5', 'Transfer-Encoding: chunked') + '0\r\n\r\n'],
     ],
 
     'Transfer-Encoding ends with chunked': [
@@ -1880,7 +1939,9 @@ describe('HTTP/1.1 to the letter', () => {
         'identity, chunked']
         .map(coded),
       coded('gzip;a=",chunked'),
-      post('Transfer-Encoding: gzip', 'transfer-encoding: chunked') + '0\r\n\r\n'],
+      post('Transfer-Encoding: gzip', 'transfer-encoding: chunked') + '0\r\n\r\n',
+      post('Transfer-Encoding: gzip', 'X: y', 'transfer-encoding:chunked') + '0\r\n\r\n',
+      post('Transfer-Encoding: gzip, chunked', 'Expect: 100-continue')],
     ['answers 501 to a method nobody defines, and goes on (RFC 9110, 15.6.2)', '501, GET /next',
       ...['BREW', 'get', 'Get', 'M-SEARCH', "!#$%&'*+-.^_`|~09", 'GETX', 'PROPFIND']
         .map(method => request(`${method} /page`))],
@@ -1911,7 +1972,14 @@ describe('HTTP/1.1 to the letter', () => {
       request(`GET ${target(41)}`),
       request(`GET ${target(100)}`),
       request(`GET ${target(200)}`),
+      request(`get ${target(200)}`),
+      start_line(`get ${target(122)} HTTP/2.0`),
       `GET /${y(200)}`],
+    ['answers 501 to letters alone without end, and reads nothing of them twice (RFC 9112, 3)', '501',
+      'A'.repeat(121) + get(),
+      'A'.repeat(300) + get()],
+    ['answers Yes to a text without end, and reads nothing of it twice (the article, section 2)', 'Yes',
+      `can you hear me? ${'and me? '.repeat(20)}${get()}`],
     ['takes a head of as many bytes as it has room for (RFC 9112, 3)',
       `GET /x ${y(120 - get('X: ').length)}, GET /next`,
       head(120)],
@@ -1960,6 +2028,78 @@ describe('HTTP/1.1 to the letter', () => {
       }
       const over = [['414', request(`GET ${target(8001)}`)], ['431', head(16_385)], ['413', body(1_048_577)]] as const
       for (const [outcome, message] of over) assert.equal(await said(message + NEXT), outcome)
+    })
+  })
+
+  describe('nothing is read twice, and nothing passes by a limit', () => {
+    // each is longer than one of the limits, and what follows would be answered if it was read as a request
+    const TOO_LONG: [what: string, outcome: string, stream: string][] = [
+      ['letters longer than a head', '501', 'A'.repeat(16_385)],
+      ['a target over both limits after a small method', '414', request(`get /${y(17_000)}`)],
+      ['such a target before another version', '414', start_line(`get /${y(16_386)} HTTP/2.0`)],
+      ['a head longer than its limit', '431', get(`X: ${y(17_000)}`)],
+      ['a text that goes on and on', 'Yes', `can you hear me? ${'and me? '.repeat(9_000)}`],
+    ]
+    for (const [what, outcome, stream] of TOO_LONG) it(`answers ${outcome} and closes: ${what}`, async () => {
+      asked.length = 0
+      for (const cut of [16_383, 16_384, 16_385, stream.length]) {
+        assert.equal(await said(stream.slice(0, cut), stream.slice(cut) + NEXT), outcome, `cut at ${cut}`)
+      }
+      assert.deepEqual(asked, [])
+    })
+
+    it('waits for the end of a text until it has more bytes than a head may have', async () => {
+      const reader = reader_of(narrow.limits)
+      reader.push(Buffer.from(`can you ${y(112)}`))
+      assert.equal(typeof reader.read(), 'string')
+      reader.push(Buffer.from('y'))
+      assert.notEqual(typeof reader.read(), 'string')
+      assert.equal(await said(...Array<string>(1000).fill('can you hear me? ')), 'Yes')
+    })
+
+    const bounds = { head_bytes: 1000, target_bytes: 300, body_bytes: 400 }
+    const bounded = subject(bounds), near = Object.values(bounds).flatMap(limit => [limit - 1, limit, limit + 1])
+    /** Messages with a part of such a length. */
+    const PARTS: [part: string, message: (n: number) => string][] = [
+      ['a method', n => request(`${'A'.repeat(n)} /x`)],
+      ['letters without an end', n => `${'A'.repeat(n)} `],
+      ['letters with a line end', n => `${y(n)}\r\n`],
+      ['a text', n => `can you ${y(n)}`],
+      ['a text that names HTTP at last', n => start_line(`can you ${y(n)} HTTP/1.1`)],
+      ['a target', n => request(`GET ${target(n)}`)],
+      ['a target after a small method', n => request(`get ${target(n)}`)],
+      ['a target before another version', n => start_line(`get ${target(n)} HTTP/2.0`)],
+      ['a target in absolute-form', n => request(`GET http://a/${y(n)}`)],
+      ['white space', n => request(`GET${' '.repeat(n)}/x`)],
+      ['white space at the beginning', n => request(`${' '.repeat(n)}GET /x`)],
+      ['empty lines', n => '\r\n'.repeat(Math.ceil(n / 2))],
+      ['a field line', n => get(`Y: ${y(n)}`)],
+      ['a field name', n => get(`${y(n)}: y`)],
+      ['a head', n => get(`Y: ${y(n - get('Y: ').length)}`)],
+      ['a Host', n => hosted(y(n))],
+      ['an Expect', n => post(`Expect:${' '.repeat(n)}`, 'Content-Length: 5') + 'hello'],
+      ['a body', n => post(`Content-Length: ${n}`) + y(n)],
+      ['a chunk', n => chunked(`${n.toString(16)}\r\n${y(n)}\r\n0\r\n\r\n`)],
+      ['chunks of one byte', n => chunked(`${'1\r\ny\r\n'.repeat(n)}0\r\n\r\n`)],
+      ['the size of a chunk', n => chunked(`${'0'.repeat(n - 1)}1\r\ny\r\n0\r\n\r\n`)],
+      ['a chunk extension', n => chunked(`1;y=${y(n)}\r\ny\r\n0\r\n\r\n`)],
+      ['a trailer', n => chunked(`1\r\ny\r\n0\r\nY: ${y(n)}\r\n\r\n`)],
+    ]
+    for (const [part, message] of PARTS) it(`with ${part} as long as the limits, cut there`, async () => {
+      for (const size of [...near, 600, 800, 2000]) {
+        const text = message(size), stream = text + NEXT, outcome = read_all(bounded, [stream])
+        // a refusal or a text is the last that is read; the next request begins where this one ends
+        const accepted = /^\S+ (\S+)(?: (\S+))?, GET \/next$/.exec(outcome)
+        if (!accepted) assert.match(outcome, /^(?:[45]\d\d|Yes)$/, `${size} bytes`)
+        else {
+          const [, src = '', body = ''] = accepted, lengths = [head_of(text).length, src.length, body.length]
+          assert.ok(lengths.every((length, i) => length <= (Object.values(bounds)[i] ?? 0)), String(lengths))
+        }
+        for (const cut of [...near, text.length - 1, text.length, text.length + 1, stream.length - 1]) {
+          assert.equal(read_all(bounded, [stream.slice(0, cut), stream.slice(cut)]), outcome, `${size}, cut at ${cut}`)
+        }
+        await same_over_sockets(bounded, [[stream], [stream.slice(0, 1000), stream.slice(1000)]], outcome)
+      }
     })
   })
 
@@ -2036,6 +2176,10 @@ describe('HTTP/1.1 to the letter', () => {
       post('Expect: ,'),
       post('Expect: , 100-continue ,'),
       post('Expect: 100-continue', 'Expect: 100-Continue')],
+    ['a body with Expect that has no element, which asks for nothing (RFC 9110, 10.1.1)', 'POST /x hello, GET /next',
+      post('Expect:', 'Content-Length: 5') + 'hello',
+      post('Expect: , ,', 'Content-Length: 5') + 'hello',
+      post('Expect:', 'Content-Length: 5', 'Expect:\t') + 'hello'],
     ['Upgrade, and ignores it (RFC 9110, 7.8)', 'GET /x, GET /next',
       get('Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13'),
       get('Connection: upgrade, HTTP2-Settings', 'Upgrade: h2c', 'HTTP2-Settings: AA'),
@@ -2083,6 +2227,15 @@ describe('HTTP/1.1 to the letter', () => {
         }
         assert.equal(await said(...head, waits, ...body, NEXT), '100, POST /x hello, GET /next')
       }
+      const with_empty_elements = [
+        ['Expect: 100-continue,'],
+        ['Expect: , 100-continue'],
+        ['Expect:', 'Expect: ,,\t100-Continue , ,'],
+      ]
+      for (const fields of with_empty_elements) {
+        const outcome = await said(post('Content-Length: 5', ...fields), waits, 'hello' + NEXT)
+        assert.equal(outcome, '100, POST /x hello, GET /next', fields.join())
+      }
       await same(wide, post('Content-Length: 0', 'Expect: 100-continue'), 'POST /x, GET /next')
       await same(wide, post('Expect: 100-continue'), 'POST /x, GET /next')
       const second = get() + post('Content-Length: 5', 'Expect: 100-continue')
@@ -2102,7 +2255,8 @@ describe('HTTP/1.1 to the letter', () => {
     })
 
     it('goes on after HEAD where its head ends, a body in it or not (RFC 9112, 6.3)', async () => {
-      for (const message of [request('HEAD /page'), request('HEAD /page', 'Content-Length: 5') + 'hello']) {
+      const heads = ['HEAD /page', 'HEAD /test.jpg'].map(line => request(line))
+      for (const message of [...heads, request('HEAD /page', 'Content-Length: 5') + 'hello']) {
         const reply = await exchange(await wide.server, message + get() + NEXT)
         assert.equal(gist(body_of(reply)), 'GET /x, GET /next')
       }
@@ -2113,6 +2267,7 @@ describe('HTTP/1.1 to the letter', () => {
         lines('HEAD / HTTP/1.1', ''),
         lines('HEAD / HTTP/1.1', 'Host: a', 'X', ''),
         lines('HEAD / HTTP/2.0', ''),
+        lines('HEAD https://[::1]/ HTTP/1.1', 'Host: a', ''),
         lines(`HEAD /${y(9000)} HTTP/1.1`, ''),
       ]
       for (const message of refused) {
@@ -2154,6 +2309,21 @@ describe('HTTP/1.1 to the letter', () => {
         assert.match(reply, /^HTTP\/1\.1 200 OK\r\n[^]*\r\n\r\nGET \/x$/)
       }
       assert.equal(await said(get() + NEXT, null), 'GET /x, GET /next')
+    })
+
+    it('sends neither Content-Length nor a body in a 2xx to CONNECT, and closes (RFC 9110, 9.3.6)', async t => {
+      const contents = [
+        http`HTTP/1.1 200 OK\n\nok`,
+        http`HTTP/1.1 204 No Content\n`,
+        http`HTTP/1.1 201 Created\n\n${y(20_000)}`,
+      ]
+      for (const content of contents) {
+        const reply = await exchange(await start(t, { answer: async () => content }), request('CONNECT a:80') + get())
+        assert.match(reply, /^HTTP\/1\.1 2\d\d [^]*\r\nConnection: close\r\n\r\n$/)
+        assert.deepEqual([field_of(reply, 'Content-Length'), statuses_of(reply).length], [undefined, 1])
+      }
+      const server = await start(t, { answer: () => http`HTTP/1.1 403 Forbidden\n\nno` })
+      assert.equal(gist(await exchange(server, request('CONNECT a:80'))), '403')
     })
 
     it('reads nothing after a refused request as a request (RFC 9112, 9.6)', async () => {
@@ -2237,6 +2407,27 @@ describe('HTTP/1.1 to the letter', () => {
       for (const thunk of thunks) assert.throws(thunk, TypeError, String(thunk))
     })
 
+    const head_with = (fields: string): string => `HTTP/1.1 200 OK\n${fields}\n\n`
+    is_linear('made by http', text => {
+      try {
+        http(template(text))
+      } catch (error) {
+        assert.ok(error instanceof TypeError)
+      }
+    }, [
+      ['a status line of spaces',    n => `HTTP/1.1 200 ${' '.repeat(n)}\0\n\n`],
+      ['a value of spaces',          n => head_with(`X:${' '.repeat(n)}`)],
+      ['a value with a control',     n => head_with(`X:${' '.repeat(n)}\0`)],
+      ['a field name',               n => head_with(y(n))],
+      ['fields',                     n => head_with('X:\n'.repeat(n / 3) + 'X:')],
+      ['fields, the last one wrong', n => head_with('X:\n'.repeat(n / 3) + 'X')],
+      ['Date, again and again',      n => head_with('Date: a\n'.repeat(n / 8) + 'X:')],
+      ['Connection: commas',         n => head_with(`Connection:${' ,'.repeat(n / 2)}close x`)],
+      ['Connection: spaces',         n => head_with(`Connection: close${' '.repeat(n)}x`)],
+      ['returns without line feeds', n => head_with('\r'.repeat(n))],
+      ['a body of empty lines',      n => head_with('X:') + '\r\n'.repeat(n / 2)],
+    ])
+
     it('makes line ends CRLF and counts the bytes of the body (RFC 9110, 8.6)', () => {
       const content = http`HTTP/1.1 200 OK\nX: a\r\nY:\n\n\u4f60\n`
       const head = 'HTTP/1.1 200 OK\r\nX: a\r\nY:\r\nContent-Length: 4\r\n'
@@ -2286,6 +2477,80 @@ ${bytes.subarray(0, Number(src.slice(1)) || 0)}`
     })
   })
 
+  describe('reading takes time in proportion to what comes', () => {
+    const limits = { ...LIMITS, head_bytes: 65_536, target_bytes: 65_536 }
+    const fields = (text: string): string => `GET /x HTTP/1.1\r\nHost: a\r\n${text}\r\n`
+
+    /** Reads the pieces and their end, whatever they are. */
+    function read_pieces(pieces: Iterable<string>): void {
+      const reader = reader_of(limits)
+      try {
+        for (const piece of pieces) {
+          reader.push(Buffer.from(piece, 'latin1'))
+          while (typeof reader.read() !== 'string') reader.release()
+        }
+        reader.read('late')
+      } catch (refusal) {
+        assert.ok(refusal instanceof Error && 'content' in refusal)
+      }
+    }
+
+    is_linear('in one piece', text => read_pieces([text]), [
+      ['a line of spaces',                 n => ' '.repeat(n)],
+      ['spaces, then HTTP',                n => `a${' '.repeat(n)}HTTP/1.1\r\n\r\n`],
+      ['words',                            n => 'a '.repeat(n / 2)],
+      ['tabs and HTTP/',                   n => '\tHTTP'.repeat(n / 5)],
+      ['a method',                         n => 'A'.repeat(n)],
+      ['line ends',                        n => '\r\n'.repeat(n / 2)],
+      ['a target',                         n => request(`GET /${y(n)}`)],
+      ['an absolute-form of %41',          n => request(`GET http://${'%41'.repeat(n / 3)}/`)],
+      ['an absolute-form of %4',           n => request(`GET http://${'%4'.repeat(n / 2)}/`)],
+      ['an absolute-form of colons',       n => request(`GET http://a${':1'.repeat(n / 2)}/`)],
+      ['an absolute-form before fields',   n => request('GET http://a/', 'y:\r\n'.repeat(n / 4) + 'y:')],
+      ['a Host after an absolute-form',    n => `GET http://a/ HTTP/1.1\r\n${'y:\r\n'.repeat(n / 4)}Host: a\r\n\r\n`],
+      ['a value of spaces',                n => fields(`Y:${' '.repeat(n)}\r\n`)],
+      ['a value of spaces with a control', n => fields(`Y:${' '.repeat(n)}\x01\r\n`)],
+      ['a Host of spaces',                 n => hosted(`a${' '.repeat(n)}b`)],
+      ['a Host of letters',                n => hosted(`${y(n)}[`)],
+      ['a Host of colons',                 n => hosted(`[${':'.repeat(n)}`)],
+      ['Hosts',                            n => fields('Host: a\r\n'.repeat(n / 9))],
+      ['Hosts with a port, cut',           n => `GET / HTTP/1.1\r\n${'Host: a:8\r\n'.repeat(n / 11)}`],
+      ['fields that are Host-like',        n => fields('Hosts: a\r\nHost-: a\r\nHos: a\r\n'.repeat(n / 28))],
+      ['Connection: keep-alive',           n => fields('Connection: keep-alive\r\n'.repeat(n / 24))],
+      ['Connection: keep-alive, wrong',    n => fields(`${'Connection: keep-alive\r\n'.repeat(n / 24)}a\r\n`)],
+      ['Connection: keep-alive, cut',      n => `GET / HTTP/1.1\r\n${'Connection: keep-alive\r\n'.repeat(n / 24)}`],
+      ['Connection: close with spaces',    n => fields(`Connection: ${', close '.repeat(n / 8)}a\r\n`)],
+      ['Connection: close, spaces',        n => fields(`Connection: close${' '.repeat(n)}a\r\n`)],
+      ['Connection: commas',               n => fields(`Connection: ${','.repeat(n)}a\r\n`)],
+      ['fields',                           n => fields('y:\r\n'.repeat(n / 4))],
+      ['fields, the last wrong',           n => fields(`${'y:\r\n'.repeat(n / 4)}y\r\n`)],
+      ['fields, the last one open',        n => `${get().slice(0, -2)}${'y:\r\n'.repeat(n / 8)}y: ${y(n / 2)}`],
+      ['fields after an Expect',           n => fields(`Expect:\r\n${'y:\r\n'.repeat(n / 4)}y\r\n`)],
+      ['Expect',                           n => fields('Expect:\r\n'.repeat(n / 9))],
+      ['Expect: commas',                   n => fields(`Expect: ${' ,'.repeat(n / 2)}a\r\n`)],
+      ['Transfer-Encoding',                n => fields('Transfer-Encoding: a\r\n'.repeat(n / 22))],
+      ['Transfer-Encoding: commas',        n => fields(`Transfer-Encoding: ${','.repeat(n)}\r\n`)],
+      ['Transfer-Encoding: spaces',        n => fields(`Transfer-Encoding: a${' '.repeat(n)}\r\n`)],
+      ['Content-Length of digits',         n => fields(`Content-Length: ${'1'.repeat(n)}a\r\n`)],
+      ['Content-Length of spaces',         n => fields(`Content-Length: 1${' '.repeat(n)}a\r\n`)],
+      ['a chunk extension of spaces',      n => chunked(`1${' '.repeat(n)}\x01\r\n`)],
+      ['chunk extensions',                 n => chunked(`1${';y=y'.repeat(n / 4)}\x01\r\n`)],
+      ['quotes in a chunk extension',      n => chunked(`1;y=${'"\\'.repeat(n / 2)}\x01\r\n`)],
+      ['the size of a chunk',              n => chunked('0'.repeat(n))],
+      ['chunks of a byte',                 n => chunked('1\r\ny\r\n'.repeat(n / 6))],
+      ['trailers',                         n => chunked(`0\r\n${'y:\r\n'.repeat(n / 4)}y\r\n\r\n`)],
+      ['trailers that end early',          n => chunked(`0\r\n${'y: y\r\n'.repeat(n / 6)}`)],
+      ['pipelined requests',               n => get().repeat(n / get().length)],
+    ])
+
+    is_linear('byte by byte', read_pieces, [
+      ['a value',    n => `GET / HTTP/1.1\r\nHost: a\r\nY: ${y(n)}`],
+      ['a target',   n => `GET /${y(n)}`],
+      ['a body',     n => post(`Content-Length: ${n}`) + y(n)],
+      ['chunks',     n => chunked('1\r\ny\r\n'.repeat(n / 6))],
+    ], 3_000)
+  })
+
   const TEXT: Row[] = [
     ['answers Yes to the article\'s message, with or without a line end', 'Yes',
       'can you hear me?',
@@ -2296,13 +2561,17 @@ ${bytes.subarray(0, Number(src.slice(1)) || 0)}`
       ...['hello\r\n', 'hello world\r\n', 'Hello World\r\n', 'HELLO\r\n', 'HELLO\n', 'get /x\r\n', '\r\nhello\r\n',
         'GETTING?\r\n', '\x16\x03\x01\0\xa5\x01\n', '\xe4\xbd\xa0\xe5\xa5\xbd\n', 'http/1.1\r\n', '{}', '?',
         'HTTP\r\n']],
+    ['answers Yes at once to what cannot become a request line any more', 'Yes',
+      ...['get / HTTQ', 'get  /', 'a\tb', '\xe9', '"', 'a b c', 'hello\n', 'hello you\r\n']],
   ]
 
   describe('what is text stays text (the article, section 2)', () => {
     each(TEXT, wide, '')
 
     it('answers Yes to capitals alone when no more will come', async () => {
-      for (const message of ['HELLO', 'H', 'GET']) assert.equal(await exchange(await wide.server, message, null), 'Yes')
+      for (const message of ['HELLO', 'H', 'GET', 'hello']) {
+        assert.equal(await exchange(await wide.server, message, null), 'Yes', message)
+      }
     })
 
     it('takes a request cut after its first byte, whatever the time between, for a request (RFC 9112, 3)', async () => {
@@ -2313,15 +2582,20 @@ ${bytes.subarray(0, Number(src.slice(1)) || 0)}`
     })
 
     it('waits as for a head for what can still become a request line, whatever the method (RFC 9112, 3)', async () => {
-      const cut: [begins: string, goes_on: string][] = [
-        ['get', ' /page HTTP/1.1\r\nHost: a\r\n\r\n'],
-        ['get /page', ' HTTP/1.1\r\nHost: a\r\n\r\n'],
-        ['get /page ', 'HTTP/1.1\r\nHost: a\r\n\r\n'],
-        ['get /page HTTP', '/1.1\r\nHost: a\r\n\r\n'],
-        ['VERSION-CONTROL', ' /page HTTP/1.1\r\nHost: a\r\n\r\n'],
+      const cut: [begins: string, goes_on: string, outcome: string][] = [
+        ['get', ' /page HTTP/1.1\r\nHost: a\r\n\r\n', '501, GET /next'],
+        ['get ', '/page HTTP/1.1\r\nHost: a\r\n\r\n', '501, GET /next'],
+        ['get /page', ' HTTP/1.1\r\nHost: a\r\n\r\n', '501, GET /next'],
+        ['get /page ', 'HTTP/1.1\r\nHost: a\r\n\r\n', '501, GET /next'],
+        ['get /page HT', 'TP/1.1\r\nHost: a\r\n\r\n', '501, GET /next'],
+        ['get /page HTTP', '/1.1\r\nHost: a\r\n\r\n', '501, GET /next'],
+        ['VERSION-CONTROL', ' /page HTTP/1.1\r\nHost: a\r\n\r\n', '501, GET /next'],
+        ["!#$%&'*+-.^_`|~", ' /page HTTP/1.1\r\nHost: a\r\n\r\n', '501, GET /next'],
+        ['M-SEARCH', ' * HTTP/1.1\r\nHost: a\r\n\r\n', '400'],
+        ['GET /x HTTP/1.1\r', '\nHost: a\r\n\r\n', 'GET /x, GET /next'],
       ]
-      await Promise.all(cut.map(async ([begins, goes_on]) => {
-        assert.equal(await said(begins, 300, goes_on + NEXT), '501, GET /next', begins)
+      await Promise.all(cut.map(async ([begins, goes_on, outcome]) => {
+        assert.equal(await said(begins, 300, goes_on + NEXT), outcome, begins)
       }))
     })
   })
@@ -2967,6 +3241,410 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
       await within('the end', first.exit)
       const second = await start_program(t, { port: first.port })
       assert.match(await ask(second.port), /^HTTP\/1\.1 200 /)
+      for (const { socket } of peers) socket.destroy()
+    })
+  })
+
+  describe('bodies', { concurrency: 2 }, () => {
+    const body = (length: number, sent = length): string => post_of(length, x(sent))
+    const OK = http`HTTP/1.1 200 OK\n\nok`
+    const options = 'answer: () => undefined'
+    const all_sent = (peers: Peer[]): Promise<unknown> => Promise.all(peers.map(peer => peer.sent()))
+
+    it('600 of 1 MiB less a byte leave a server with a heap of 256 MiB up and serving', async t => {
+      const server = await start_program(t, { options, flags: ['--max-old-space-size=256'] })
+      const text = chunked_post(`100000\r\n${'x'.repeat(2 ** 20 - 1)}`)
+      const peers = Array.from({ length: 600 }, () => new Peer(server.port, text))
+      await all_sent(peers)
+      assert.match(await ask(server.port), /^HTTP\/1\.1 200 /)
+      // those past all_bodies_bytes
+      for (const { text } of peers) assert.match(text, /^(?:HTTP\/1\.1 503 |$)/)
+      assert.ok(peers.some(({ text }) => text) && peers.some(({ text }) => !text))
+      for (const { socket } of peers) socket.resetAndDestroy()
+    })
+
+    it('40 in chunks of 2 bytes leave a server with a heap of 64 MiB up, and are answered', async t => {
+      const server = await start_program(t, { options, flags: ['--max-old-space-size=64'] })
+      const text = chunked_post('2\r\nxx\r\n'.repeat(60_000))
+      const peers = Array.from({ length: 40 }, () => new Peer(server.port, text))
+      await all_sent(peers)
+      assert.match(await ask(server.port), /^HTTP\/1\.1 200 /)
+      for (const peer of peers) peer.write('0\r\n\r\n').socket.end()
+      for (const peer of peers) assert.equal(status_of(await peer.closed()), 405)
+    })
+
+    const ENDINGS: [name: string, end: (first: Peer) => unknown][] = [
+      ['is answered', first => first.write('x'.repeat(10_000))],
+      ['is reset', first => first.socket.resetAndDestroy()],
+      ['ends too early', first => first.socket.end()],
+      ['is too late', () => {}],
+    ]
+    for (const [name, end] of ENDINGS) {
+      it(`past all_bodies_bytes, a body gets 503 with Retry-After until the one before ${name}`, async t => {
+        const body_ms = name === 'is too late' ? 3_000 : 600_000
+        const limits = { all_bodies_bytes: 100_000, body_ms, linger_ms: 100 }
+        const server = await start(t, { answer: () => OK, limits })
+        const first = new Peer(server.port, body(90_000, 80_000))
+        const next = (): Promise<string> => exchange(server, body(50_000), null)
+        let refused = ''
+        await until('the next one is refused', async () => status_of(refused = await next()) === 503)
+        assert.match(field_of(refused, 'Retry-After') ?? '', /^\d+$/)
+        assert.equal(field_of(refused, 'Connection'), 'close')
+        // who has no body is served
+        assert.equal(gist(await ask(server)), 'ok')
+        end(first)
+        await until('its bytes are given back', async () => status_of(await next()) === 200)
+        first.socket.destroy()
+      })
+    }
+
+    it('a body counts until its answer is there, also if its client is gone', async t => {
+      let asked = 0, finish = (_: Content): void => {}
+      const answered = new Promise<Content>(resolve => { finish = resolve })
+      const answer = (): Promise<Content> => {
+        asked++
+        return answered
+      }
+      const server = await start(t, { answer, limits: { all_bodies_bytes: 100_000 } })
+      const first = new Peer(server.port, body(60_000))
+      await until('answer has it', () => asked === 1)
+      first.socket.resetAndDestroy()
+      await server.nobody()
+      assert.equal(gist(await exchange(server, body(60_000), null)), '503')
+      assert.equal(asked, 1)
+      finish(OK)
+      await until('its bytes are given back', async () => status_of(await exchange(server, body(60_000), null)) === 200)
+    })
+
+    it('a byte of a body takes about one of memory, however small the pieces are', async t => {
+      const server = await start_program(t, { options })
+      const peers = Array.from({ length: 10 }, () => new Peer(server.port, body(10_000, 0)))
+      await all_sent(peers)
+      const before = await server.look()
+      for (let i = 1; i < 8_000; i++) {
+        for (const peer of peers) peer.write('x')
+        await turn()
+      }
+      await all_sent(peers)
+      const after = await server.look()
+      assert.ok(after.held - before.held < 1_000_000, `80,000 bytes take ${after.held - before.held}`)
+      for (const peer of peers) peer.write('x'.repeat(2_001)).socket.end()
+      for (const peer of peers) assert.equal(status_of(await peer.closed()), 405)
+    })
+
+    it('without an answer to read it, no body is kept', async t => {
+      const server = await start_program(t, { options: 'limits: { all_bodies_bytes: 10 }' })
+      const small = chunked_post(`1000\r\n${'x'.repeat(4096)}\r\n0\r\n\r\n`)
+      for (const text of [body(500_000), small]) assert.equal(status_of(await exchange(server.port, text, null)), 405)
+      const before = await server.look()
+      const peers = Array.from({ length: 40 }, () => new Peer(server.port, body(1_000_000, 999_999)))
+      await all_sent(peers)
+      const after = await server.look()
+      assert.ok(after.held - before.held < 4_000_000, `40 bodies take ${after.held - before.held} bytes`)
+      for (const peer of peers) peer.write('x').socket.end()
+      for (const peer of peers) assert.equal(status_of(await peer.closed()), 405)
+    })
+
+    it('their bytes are all given back, whatever has happened to them', async t => {
+      const server = await start(t, { answer: () => turn(OK), limits: { all_bodies_bytes: 20_000, linger_ms: 100 } })
+      const chunk = `1f40\r\n${'x'.repeat(8_000)}\r\n`, whole = body(9_000)
+      const messages = [
+        whole, whole.repeat(5), body(9_000, 8_000), whole + body(9_000, 1), body(30_000),
+        ...[`${chunk}0\r\n\r\n`, `${chunk}x`, chunk, chunk.repeat(3)].map(chunked_post),
+      ]
+      for (let i = 0; i < 210; i++) {
+        const peer = new Peer(server.port, messages[i % messages.length])
+        for (let turns = i % 11; turns > 0; turns--) await turn()
+        if (i % 2) peer.socket.resetAndDestroy()
+        else peer.socket.end()
+        await peer.closed()
+      }
+      await server.nobody()
+      assert.equal(status_of(await exchange(server, body(19_999), null)), 200)
+    })
+  })
+
+  describe('a process that was held up', { concurrency: true }, () => {
+    it('answers the requests that arrived while it was stopped', async t => {
+      const { port, child } = await start_program(t, { limits: { idle_ms: 2_000, silent_ms: 2_000, head_ms: 2_000 } })
+      const crowd = (text: string): Peer[] => Array.from({ length: 10 }, () => new Peer(port, text))
+      const kept = crowd(GET), half = crowd(GET.slice(0, 20)), silent = crowd('')
+      for (const peer of kept) await peer.comes('</html>\n')
+      await until('all are connected', () => [...half, ...silent].every(({ socket }) => !socket.connecting))
+      child.kill('SIGSTOP')
+      for (const peer of [...kept, ...silent]) peer.write(GET_AND_CLOSE)
+      for (const peer of half) peer.write(GET_AND_CLOSE.slice(20))
+      await pause(4_000)
+      child.kill('SIGCONT')
+      for (const peer of kept) assert.equal(count(await peer.closed(), 'HTTP/1.1 200 '), 2)
+      for (const peer of [...half, ...silent]) assert.equal(status_of(await peer.closed()), 200)
+    })
+
+    it('answers the requests that arrived while answer kept it busy', async t => {
+      const options = `limits: { idle_ms: 500 }, answer({ src }) {
+        if (src === '/busy') for (const end = Date.now() + 1500; Date.now() < end; );
+      }`
+      const { port } = await start_program(t, { options })
+      const kept = Array.from({ length: 20 }, () => new Peer(port, GET)), busy = new Peer(port, GET)
+      for (const peer of [...kept, busy]) await peer.comes('</html>\n')
+      busy.write(request('GET /busy', 'Connection: close'))
+      for (const peer of kept) peer.write(GET_AND_CLOSE)
+      for (const peer of [...kept, busy]) assert.equal(count(await peer.closed(), 'HTTP/1.1 200 '), 2)
+    })
+  })
+
+  describe('a log that nobody reads', { concurrency: true }, () => {
+    const PADDED = request('GET /', `X: ${'x'.repeat(900)}`), REQUESTS = 20_000
+
+    async function talk_unheard(t: Scope): Promise<Program> {
+      const server = await start_program(t, { quiet: false })
+      server.child.stdout?.pause()
+      for (let i = 0; i < 20; i++) {
+        const text = await exchange(server.port, PADDED.repeat(REQUESTS / 20 - 1) + GET_AND_CLOSE)
+        assert.equal(count(text, 'HTTP/1.1 200 '), REQUESTS / 20)
+      }
+      return server
+    }
+
+    it('takes no memory: lines are left out, and it says once how many', async t => {
+      const server = await talk_unheard(t)
+      server.child.stdout?.resume()
+      await server.runs_until('has printed what waited', async () => {
+        await ask(server.port, 'GET /last')
+        return server.out.includes('GET /last ')
+      })
+      assert.equal(server.out.match(/^\(\d+ lines left out.*\)$/gm)?.length, 1)
+      assert.ok(server.out.length < 4_000_000, `${server.out.length} characters waited for their reader`)
+    })
+
+    it('does not keep the program from ending', async t => {
+      const { child } = await talk_unheard(t)
+      child.kill('SIGTERM')
+      // not 'close', which waits for its output to be read
+      await until('it has ended', () => child.exitCode !== null || child.signalCode !== null)
+      assert.deepEqual([child.exitCode, child.signalCode], [0, null])
+    })
+  })
+
+  describe('clients that are gone', { concurrency: true }, () => {
+    it('are not served: answer is not called for the rest of 1,700 pipelined requests after a reset', async t => {
+      let asked = 0
+      const server: Started = await start(t, { answer: async () => {
+        asked++
+        await server.nobody()
+        return undefined
+      } })
+      const peer = new Peer(server.port, GET.repeat(1_700))
+      await until('the first is asked for', () => asked > 0)
+      peer.socket.resetAndDestroy()
+      await server.nobody()
+      await pause(300)
+      assert.equal(asked, 1)
+    })
+
+    it('are noticed within a few answers, also if they have sent more than the server takes', async t => {
+      let asked = 0, asked_after = 0, is_gone = false
+      const server = await start(t, { answer: async () => {
+        asked++
+        if (is_gone) asked_after++
+        return turn(undefined)
+      } })
+      const peer = new Peer(server.port, GET.repeat(50_000))
+      await until('some are asked for', () => asked > 100)
+      peer.socket.resetAndDestroy()
+      is_gone = true
+      await server.nobody()
+      await pause(100)
+      assert.ok(asked_after < 10_000, `${asked_after} requests of nobody`)
+    })
+
+    it('have what they asked for before they closed their side, wherever that was', async t => {
+      const server = await start(t, { limits: { linger_ms: 100 } })
+      const requests = [
+        GET_PICTURE, request('POST /', 'Content-Length: 5') + 'hello',
+        request('POST /', 'Transfer-Encoding: chunked') + '3;a=b\r\nhel\r\n2\r\nlo\r\n0\r\nX: y\r\n\r\n', GET_AND_CLOSE,
+      ]
+      const stream = requests.join(''), ends = requests.map((_, i) => requests.slice(0, i + 1).join('').length)
+      await Promise.all(Array.from(stream, async (_, length) => {
+        const cut = stream.slice(0, length), whole = ends.filter(end => end <= length).length
+        // the first letters alone may be a text
+        const last = length === 0 || ends.includes(length) ? [] : [/^[A-Z]{1,3}$/.test(cut) ? 'Yes' : '400']
+        const statuses = statuses_of(await exchange(server, cut, null))
+        assert.deepEqual(statuses, [...['200', '405', '405'].slice(0, whole), ...last], `after ${length} bytes`)
+      }))
+    })
+  })
+
+  describe('request.signal', { concurrency: true }, () => {
+    /** A server whose answer never settles, and what it was asked. */
+    type Deaf = { server: Started, first: () => Promise<Request> }
+    async function deaf(t: Scope, options: Options = {}): Promise<Deaf> {
+      const requests: Request[] = []
+      const server = await start(t, { ...options, answer: request => {
+        requests.push(request)
+        return new Promise(() => {})
+      } })
+      const first = async (): Promise<Request> => {
+        await until('answer has the request', () => requests.length > 0)
+        return requests[0] ?? assert.fail()
+      }
+      return { server, first }
+    }
+
+    const MESSAGES: [name: string, message: string][] = [
+      ['a GET', GET],
+      ['a POST', `${POST}Content-Length: 5\r\n\r\nhello`],
+      ['a chunked POST', `${POST}Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n`],
+      ['the last one', GET_AND_CLOSE],
+      ['two together', GET + GET],
+    ]
+    for (const [name, message] of MESSAGES) it(`is aborted when the client resets: ${name}`, async t => {
+      const { server, first } = await deaf(t), peer = new Peer(server.port, message), { signal } = await first()
+      assert.equal(signal.aborted, false)
+      peer.socket.resetAndDestroy()
+      await until('it is aborted', () => signal.aborted)
+    })
+
+    it('is aborted when the client resets while its next requests lie there', async t => {
+      const { server, first } = await deaf(t), peer = new Peer(server.port, GET), { signal } = await first()
+      for (let i = 0; i < 5; i++) {
+        peer.write(GET)
+        await pause(20)
+      }
+      peer.socket.resetAndDestroy()
+      await until('it is aborted', () => signal.aborted)
+    })
+
+    it('is aborted linger_ms after the client has closed its side, who may have its answer still', async t => {
+      const answer: Answer = async ({ signal, src }) => {
+        if (src === '/slow') await once(signal, 'abort')
+        else await pause(50)
+        return http`HTTP/1.1 200 OK\n\n${signal.aborted ? 'aborted' : 'not aborted'}`
+      }
+      const hasty = await start(t, { answer, limits: { linger_ms: 300 } }), patient = await start(t, { answer })
+      assert.equal(gist(await exchange(hasty, request('GET /slow'), null)), 'aborted')
+      assert.equal(gist(await exchange(patient, GET, null)), 'not aborted')
+    })
+
+    it('is aborted when the server has stopped, which no answer can hold up', async t => {
+      const stop = new AbortController()
+      const { server, first } = await deaf(t, { signal: stop.signal, limits: { stop_ms: 200 } })
+      const peer = new Peer(server.port, GET), { signal } = await first(), closed = once(server.server, 'close')
+      stop.abort()
+      await until('it is aborted', () => signal.aborted)
+      await within('the end of the server', closed)
+      await peer.closed()
+    })
+
+    it('is aborted already if it is asked for after the client is gone', async t => {
+      const { server, first } = await deaf(t), peer = new Peer(server.port, GET), request = await first()
+      peer.socket.resetAndDestroy()
+      await server.nobody()
+      assert.equal(request.signal.aborted, true)
+    })
+
+    it('is one for each request, and not aborted while the client waits', async t => {
+      const signals = new Set<AbortSignal>()
+      const server = await start(t, { answer: request => void signals.add(request.signal).add(request.signal) })
+      await exchange(server, GET + GET + GET_AND_CLOSE)
+      assert.deepEqual(Array.from(signals, ({ aborted }) => aborted), [false, false, false])
+    })
+  })
+
+  describe('fairness', () => {
+    const GREEDY: [name: string, path: string, most: number][] = [
+      ['pictures', '/test.jpg', 10],
+      ['pages', '/', 1500],
+    ]
+    for (const [name, path, most] of GREEDY) {
+      it(`others have their turn while one client asks for 500 ${name} in one piece and reads none`, async t => {
+        const asked: string[] = []
+        const { port } = await start(t, { answer: ({ src }) => {
+          // it is on its way while the first answer of the other is made
+          if (asked.push(src) === 1) honest.write(request('GET /honest'))
+          return undefined
+        } })
+        const honest = new Peer(port)
+        await once(honest.socket, 'connect')
+        const greedy = new Peer(port)
+        greedy.socket.pause()
+        greedy.write(request(`GET ${path}`).repeat(500))
+        await honest.comes('</html>\n')
+        const before = asked.indexOf('/honest')
+        assert.ok(before <= most, `${before} answers came first`)
+        greedy.socket.destroy()
+        honest.socket.destroy()
+      })
+    }
+
+    it('honest requests are answered while 50 clients ask for 500 pictures each and read none', async t => {
+      const { port } = await start_program(t), greedy = Array.from({ length: 50 }, () => new Peer(port))
+      for (const { socket } of greedy) socket.pause()
+      for (const peer of greedy) peer.write(GET_PICTURE.repeat(500))
+      const kept = new Peer(port)
+      for (let i = 1; i <= 20; i++) {
+        await kept.write(GET).comes(`${i} answers`, () => count(kept.text, '</html>\n') === i)
+        assert.equal(status_of(await ask(port)), 200)
+      }
+      assert.ok(greedy.every(({ over }) => !over), 'the attack still stands')
+      for (const { socket } of [...greedy, kept]) socket.destroy()
+    })
+  })
+
+  describe('a promise of any kind', { concurrency: true }, () => {
+    const OK = http`HTTP/1.1 200 OK\n\nok`, PAGE = 'page'
+    type Settle = (own: unknown) => void
+    const then = (resolve: Settle): void => resolve(OK)
+    const PROMISES: [outcome: string, name: string, own: () => unknown][] = [
+      ['ok', 'a promise', () => Promise.resolve(OK)],
+      ['ok', "another realm's promise", () => runInNewContext('Promise.resolve(own)', { own: OK })],
+      ['500', "another realm's, which is rejected", () => runInNewContext('Promise.reject(new Error())')],
+      [PAGE, "another realm's, of nothing", () => runInNewContext('Promise.resolve(undefined)')],
+      ['ok', 'an object with then', () => ({ then })],
+      ['ok', 'a function with then', () => Object.assign(() => {}, { then })],
+      ['ok', 'an object whose then calls twice', () => ({ then: (f: Settle, g: Settle) => { f(OK); g(1) } })],
+      ['500', 'an object whose then throws', () => ({ then: () => { throw new Error() } })],
+      ['500', 'an object whose then cannot be had', () => ({ get then() { throw new Error() } })],
+      ['500', 'an object whose then is not a function', () => ({ then: 1 })],
+      ['ok', 'a promise of an object with then', () => Promise.resolve({ then: (f: Settle) => f({ then }) })],
+    ]
+    it('is waited for, whatever realm it comes from', async t => {
+      t.mock.method(console, 'error', () => {})
+      const answer: Answer = ({ src }) => PROMISES[Number(src.slice(1))]?.[2]() as Promise<Content>
+      const server = await start(t, { answer })
+      for (const [i, [outcome, name]] of PROMISES.entries()) {
+        const said = gist(await ask(server, `GET /${i}`))
+        assert.equal(said.startsWith('<head>') ? PAGE : said, outcome, name)
+      }
+    })
+  })
+
+  describe('connections that wait', { concurrency: 2 }, () => {
+    const CLIENTS = 100, LONG = request(`GET /${'x'.repeat(500)}`)
+    const body = `${POST}Content-Length: 60000\r\n\r\n${'x'.repeat(60_000)}`
+    const chunked = `${POST}Transfer-Encoding: chunked\r\n\r\nea60\r\n${'x'.repeat(60_000)}\r\n0\r\n\r\n`
+    const half_a_body = `${POST}Content-Length: 9\r\n\r\nx`
+    const SERVED: [name: string, text: string, answers: number][] = [
+      ['a body with a length', body, 1],
+      ['a chunked body', chunked, 1],
+      ['many requests', LONG.repeat(110), 110],
+      ['a long head', request('GET /', `X: ${'x'.repeat(16_000)}`), 1],
+      ['a large body before half a head', `${body}GET / HT`, 1],
+      ['a large body before half a body', body + half_a_body, 1],
+      ['many requests before half a body', LONG.repeat(110) + half_a_body, 110],
+    ]
+    for (const [name, text, answers] of SERVED) it(`hold nothing of what they have served: ${name}`, async t => {
+      const server = await start_program(t, { options: 'answer: () => http`HTTP/1.1 200 OK\\n\\nok`' })
+      const peers = Array.from({ length: CLIENTS }, () => new Peer(server.port))
+      for (const { socket } of peers) await once(socket, 'connect')
+      const before = await server.look()
+      for (const peer of peers) peer.write(text)
+      for (const peer of peers) {
+        await peer.comes(`${answers} answers`, () => count(peer.text, 'HTTP/1.1 200 ') === answers)
+      }
+      await server.look()
+      const held = ((await server.look()).held - before.held) / CLIENTS
+      assert.ok(held < 10_000, `each holds ${Math.round(held)} bytes`)
       for (const { socket } of peers) socket.destroy()
     })
   })
