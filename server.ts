@@ -435,6 +435,7 @@ function listeners_of(connections: Map<Socket, Connection>) {
   return {
     on_data(this: Socket, piece: Buffer): void { connections.get(this)?.on_data(piece) },
     on_end(this: Socket): void { connections.get(this)?.on_end() },
+    // 'close' follows
     on_error(): void {},
     on_close(this: Socket): void {
       connections.get(this)?.on_close()
