@@ -4137,9 +4137,10 @@ describe('the README', () => {
     })
 
     it('1: if the first worker dies before it listens, one line says so', async t => {
-      const program = new Program(t, [...TSX, 'cluster.ts', String(await free_port())], folder)
-      await program.runs_until('has a worker', async () => (await workers_of(t, program)).length > 0)
-      for (const pid of await workers_of(t, program)) process.kill(pid, 'SIGKILL')
+      // before the program itself is loaded
+      const dies = `data:text/javascript,import cluster from 'node:cluster'
+        if (cluster.isWorker) process.kill(process.pid, 'SIGKILL')`
+      const program = new Program(t, [...TSX, '--import', dies, 'cluster.ts', String(await free_port())], folder)
       assert.equal(await within('the end', program.exit), 1)
       assert.equal(program.err, 'SIGKILL ended the first worker before it listened\n')
     })
