@@ -4138,9 +4138,9 @@ describe('the README', () => {
 
     it('1: if the first worker dies before it listens, one line says so', async t => {
       // before the program itself is loaded
-      const dies = `data:text/javascript,import cluster from 'node:cluster'
-        if (cluster.isWorker) process.kill(process.pid, 'SIGKILL')`
-      const program = new Program(t, [...TSX, '--import', dies, 'cluster.ts', String(await free_port())], folder)
+      const dies = "if (cluster.isWorker) process.kill(process.pid, 'SIGKILL')"
+      const dying = `data:text/javascript,import cluster from 'node:cluster'; ${dies}`
+      const program = new Program(t, [...TSX, '--import', dying, 'cluster.ts', String(await free_port())], folder)
       assert.equal(await within('the end', program.exit), 1)
       assert.equal(program.err, 'SIGKILL ended the first worker before it listened\n')
     })
