@@ -335,8 +335,8 @@ class Listener extends Server {
   readonly log: Log
   readonly answer: Answer | undefined
   readonly bodies = { bytes: 0 }
-  /** performance.now() of the last tick: good enough for deadlines, and free */
-  now = performance.now()
+  /** the time of the last tick: good enough for deadlines, and free */
+  now = 0
   stopping = false
   private readonly open_connections = new Map<Socket, Connection>()
   private readonly socket_listeners = listeners_of(this.open_connections)
@@ -379,9 +379,12 @@ class Listener extends Server {
   }
 
   private start_clock(signal: AbortSignal | undefined): void {
+    let last_tick = performance.now()
     const timer = setInterval(() => {
-      this.now = performance.now()
-      // after what has arrived is read: a process that was held up must not punish its clients for it
+      const passed_ms = performance.now() - last_tick
+      last_tick += passed_ms
+      // a process that was held up must not punish its clients for it: what has arrived meanwhile is read first
+      this.now += Math.min(passed_ms, 2 * TICK_MS)
       setImmediate(() => { for (const conn of this.open_connections.values()) conn.check_deadline() })
     }, TICK_MS).unref()
     const stop = (): void => void this.stop()
@@ -395,7 +398,6 @@ class Listener extends Server {
 
   private async stop(): Promise<void> {
     this.stopping = true
-    this.now = performance.now()
     const cut_off = (): void => { for (const socket of this.open_connections.keys()) socket.destroy() }
     setTimeout(cut_off, this.limits.stop_ms).unref()
     for (const conn of this.open_connections.values()) conn.check_deadline()
