@@ -469,11 +469,11 @@ function help_text(): string {
 
   HOST      the server's name or address; with a port, an IPv6 address stands in brackets
   PORT      8000 if not given
-  REQUEST   is sent as it stands; can you hear me? if not given
+  REQUEST   is sent unchanged; can you hear me? if not given
             one that begins with / is short for a GET of that path
   --help    this text
 
-What a GET gets is written to a file or pipe as it is, without its head:
+The body of a GET is written to a file or pipe unchanged, without the head:
   ${name} 127.0.0.1 /test.jpg > copy.jpg`
 }
 

@@ -102,7 +102,7 @@ ${readFileSync(f)}`
 // ── options and limits ──
 // What a user may set, and what it is checked for. There are no options for what a user can do in `answer`.
 
-/** Your own contents: called for each request in HTTP; undefined leaves the request to the article's two contents. */
+/** Your handler, called for each HTTP request; undefined leaves the request to the article's two contents. */
 export type Answer = (request: Request) => Content | undefined | PromiseLike<Content | undefined>
 
 /** Where to listen, and what to do besides the article's answers. */
@@ -112,7 +112,7 @@ export type Options = {
   /** 8000 by default; 0 is any port that is free */
   readonly port?: number | undefined
   /**
-   * your own contents, before the article's two; if it fails, the answer is 500
+   * your handler, called before the article's two contents; if it fails, the response is 500
    * @example answer: ({ src }) => src === '/hello' ? http`HTTP/1.1 200 OK\n\nHello!\n` : undefined
    */
   readonly answer?: Answer | undefined
@@ -909,7 +909,7 @@ export class Reader {
     for (;;) {
       const match = pattern.exec(this.text), [text = '', right] = match ?? []
       if ((match ? text : this.text).length > room)
-        throw new Refusal('431 Request Header Fields Too Large', 'no more room for chunk extensions and trailers')
+        throw new Refusal('431 Request Header Fields Too Large', 'the chunk extensions and trailers are too long')
       if (match && right === undefined) throw bad_request(`expected ${what}, got ${shown(text)} (RFC 9112, 7.1)`)
       this.take(text.length)
       if (match) return match
@@ -961,7 +961,7 @@ export class Reader {
 }
 
 function too_long(status: string, what: string, bytes: number): Refusal {
-  return new Refusal(status, `${what} has ${bytes} bytes at most`)
+  return new Refusal(status, `${what} may have at most ${bytes} bytes`)
 }
 
 /** A text of its own: one that was cut from a long text keeps all of that in memory. */
@@ -1008,7 +1008,7 @@ function framing_of(head: string, is_1_0: boolean) {
     throw bad_request('Transfer-Encoding must not be beside Content-Length, nor in HTTP/1.0 (RFC 9112, 6.1)')
   const coded = CODINGS.exec(codings ?? 'chunked')
   if (!coded) throw bad_request(`the last transfer coding, and no other, must be chunked, got ${shown(codings ?? '')}`)
-  if (coded[1]) throw new Refusal('501 Not Implemented', 'chunked is the only transfer coding that is undone here')
+  if (coded[1]) throw new Refusal('501 Not Implemented', 'chunked is the only transfer coding that this server decodes')
   const expect = fields.get('expect') ?? '', expected = EXPECTATIONS.exec(expect)
   if (!expected)
     throw new Refusal('417 Expectation Failed', `the only expectation may be 100-continue, got ${shown(expect)}`)

@@ -374,7 +374,8 @@ ${text(20, y + 6, '', MACHINE)}
 
 // ─────────────────────────────────── the run ───────────────────────────────────
 
-const MACHINE = `Node ${process.versions.node}, Linux ${release()}, ${cpus().length} × ${cpus()[0]?.model.trim()}`
+const [kernel = ''] = release().split('-', 1), [core] = cpus()
+const MACHINE = `Node ${process.versions.node}, Linux ${kernel}, ${cpus().length} × ${core?.model.trim()}`
 const HELP = `Usage: npm run bench -- [option]…
 
   --only SCENARIO  one of: ${Object.keys(SCENARIOS).join(' ')}
