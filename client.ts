@@ -69,7 +69,7 @@ async function client(host: string, request: Request, options: SendOptions, prin
 export type SendOptions = {
   /** Aborting it ends the exchange. */
   signal?: AbortSignal | undefined
-  /** How long nothing may come (milliseconds); 30 s by default, about as long as servers work on one answer. */
+  /** The longest silence on the connection (milliseconds); 30 s by default, as long as servers work on an answer. */
   silent_ms?: number | undefined
   /** How long the whole exchange may take (milliseconds); a minute by default, so that a trickle ends too. */
   total_ms?: number | undefined
@@ -80,7 +80,7 @@ export type SendOptions = {
 type Request = string | Uint8Array | undefined
 type Print = (label: string, reply: Reply) => void
 
-/** The longest time that Node's timers can wait (milliseconds); Infinity becomes this. */
+/** The longest time that Node's timers can wait (milliseconds); a longer time, such as Infinity, is cut to this. */
 const MAX_TIMER_MS = 2_147_483_647
 
 class Connection {
@@ -93,6 +93,10 @@ class Connection {
   private release = (): void => {}
 
   constructor(options: SendOptions) {
+    for (const name of ['silent_ms', 'total_ms', 'max_bytes'] as const) {
+      const value = options[name]
+      if (value !== undefined && !(value > 0)) throw new RangeError(`${name} must be a number above 0, got ${value}`)
+    }
     this.options = options
   }
 

@@ -2,7 +2,8 @@
 /**
  * The web server of Vamei's article "Python 网络 01 原始 Python 服务器", on nothing but the socket.
  * Part 1 is the article's program, line for line. Part 2 is what TCP and HTTP ask for besides, in rooms: each calls
- * only those below it, except that all of them write responses with `http`, and the command line calls `serve`.
+ * only those below it, except that all write responses with `http`, connections are handed over to the listener, and
+ * the command line calls `serve`.
  * Names in snake_case are the article's way of writing, names in camelCase are Node's.
  *
  *     npx tsx server.ts                            run it, then open http://127.0.0.1:8000/
@@ -91,7 +92,7 @@ ${readFileSync(f)}`
       log('Request is:', request)
       // the user's own answer comes first
       conn.sendall(ask(answer, conn.request, content))
-      // close connection, unless it is to bring another request
+      // close connection, unless another request may follow on it
       conn.close()
     }
   }
@@ -100,7 +101,7 @@ ${readFileSync(f)}`
 // ─────────────── Part 2: what TCP and HTTP ask for besides ───────────────
 
 // ── options and limits ──
-// What a user may set, and what it is checked for. There are no options for what a user can do in `answer`.
+// What a user may set, and the checks on it. What can be done in `answer` has no option.
 
 /** Your handler, called for each HTTP request; undefined leaves the request to the article's two contents. */
 export type Answer = (request: Request) => Content | undefined | PromiseLike<Content | undefined>
@@ -120,11 +121,11 @@ export type Options = {
   readonly log?: ((what: string, value: unknown) => void) | undefined
   /** stops the server: it takes no more connections, answers the requests in progress, closes idle connections */
   readonly signal?: AbortSignal | undefined
-  /** the limits that are to differ from LIMITS */
+  /** limits that replace those in LIMITS */
   readonly limits?: { readonly [name in keyof Limits]?: number | undefined } | undefined
 }
 
-/** Options as the server uses them: complete limits, and a log that can neither fail nor harm a terminal. */
+/** Options as the server uses them: complete limits, and a log that cannot end the loop or harm a terminal. */
 type Checked = Options & { readonly log: Log, readonly limits: Limits }
 type Log = (what: string, value: unknown) => void
 const silent: Log = () => {}
@@ -146,11 +147,11 @@ const defaults = {
   body_ms: 30_000,
   /** from an answer to the next request: a page asks for its pictures within this */
   idle_ms: 5_000,
-  /** for which a client takes nothing of its answer: the system may report progress only every half minute */
+  /** how long a client may take nothing: the system may report progress only every half minute */
   write_ms: 120_000,
-  /** of reading on after the last answer (RFC 9112, 9.6): longer than a round trip */
+  /** how long to read on after the last answer (RFC 9112, 9.6): longer than a round trip */
   linger_ms: 2_000,
-  /** from the signal to the cutting off of what is left: service managers wait longer */
+  /** from the signal until the connections still open are cut off: service managers wait longer */
   stop_ms: 4_000,
 }
 type Limits = Readonly<typeof defaults>
@@ -158,18 +159,20 @@ type Limits = Readonly<typeof defaults>
 /** The limits that hold if no others are given, in bytes and milliseconds. */
 export const LIMITS: Limits = Object.freeze(defaults)
 
-/** The most that a limit of bytes may be: what patterns and Buffers can take on every runtime. */
+/** The largest value of each limit in bytes: what patterns and Buffers can handle on every runtime. */
 const MAX_BYTES: Record<string, number> =
   { head_bytes: 262_144, target_bytes: 262_144, body_bytes: 1_073_741_824, all_bodies_bytes: 1_099_511_627_776 }
-/** The most that a limit of milliseconds may be, a day: timers cannot take more than 24 days. */
+/** The largest value of a limit in milliseconds, a day: timers overflow after 24 days. */
 const MAX_MS = 86_400_000
 
 /** Checks the limits and completes them; makes the log safe. */
 function checked(options: Options): Checked {
-  const { answer, log, limits = {} } = options, all: Record<string, number> = { ...LIMITS }
+  const { answer, log, signal, limits = {} } = options, all: Record<string, number> = { ...LIMITS }
   for (const [name, value] of Object.entries({ answer, log }))
     if (value !== undefined && typeof value !== 'function')
       throw new TypeError(`${name} must be a function, got ${inspect(value)}`)
+  if (signal !== undefined && typeof signal?.addEventListener !== 'function')
+    throw new TypeError(`signal must be an AbortSignal, got ${inspect(signal)}`)
   for (const [name, value] of Object.entries(limits)) {
     if (value === undefined) continue
     if (!Object.hasOwn(LIMITS, name))
@@ -207,7 +210,7 @@ export type Content = {
   readonly close: boolean
 }
 
-/** What may be set into a response: text, numbers, bytes; into its head also name–value pairs, on their own line. */
+/** A value in a response: text, a number, or bytes for the body; in the head also pairs, on a line of their own. */
 type Value = string | number | Uint8Array | Iterable<[name: string, value: string]>
 
 /** The longest body, in bytes, that is sent as one text with its head: a longer one costs less as bytes. */
@@ -238,7 +241,7 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
     else if (i < values.length) parts.push(body_value(values[i]))
   })
 
-  // a value may have left its line empty
+  // an empty value may leave an empty line
   const lines = `${written}\n`.replace(/(?:\r?\n)+/g, '\r\n')
   const status = Number(RESPONSE_HEAD.exec(lines)?.[1] ?? 0)
   if (!status) throw type_error(wrong_response(lines))
@@ -325,7 +328,7 @@ function type_error(message: string): TypeError {
 const TICK_MS = 250
 /** How long a connection that was just used stays when the server stops: its next request may be on the way. */
 const STOP_GRACE_MS = 500
-/** How long a server that stops lets in whom the system has accepted already, and how many idle turns end this. */
+/** How long a stopping server takes what the system has accepted already, or until how many turns bring nobody. */
 const LAST_ACCEPTS_MS = 500
 const LAST_ACCEPTS_TURNS = 3
 
@@ -341,7 +344,7 @@ class Listener extends Server {
   private readonly open_connections = new Map<Socket, Connection>()
   private readonly socket_listeners = listeners_of(this.open_connections)
   private readonly ready: Connection[] = []
-  /** who came after the server was told to stop: not read from until nobody else comes */
+  /** connections that came after the signal to stop: read once no more come */
   private readonly held: Socket[] = []
   private resolve_accept: ((accepted: Accepted) => void) | undefined
 
@@ -351,7 +354,7 @@ class Listener extends Server {
     this.log = log
     this.answer = answer
     this.on('connection', socket => this.connect(socket))
-    // one accept that fails (no file descriptor is free) does not end the server; not to listen at all is the user's
+    // one accept that fails (no file descriptor is free) does not end the server; a failure to listen is for the user
     this.on('error', (error: NodeJS.ErrnoException) => {
       if (error.syscall !== 'accept' && this.listenerCount('error') === 1) throw error
     })
@@ -408,7 +411,7 @@ class Listener extends Server {
       await new Promise(setImmediate)
       idle_turns = this.held.length > came ? 0 : idle_turns + 1
     }
-    this.close()
+    if (this.listening) this.close()
     for (const socket of this.held.splice(0)) socket.resume()
   }
 }
@@ -419,20 +422,21 @@ type Address = readonly [address: string, port: number]
 // ── connection: the socket, and the state of one exchange after another ──
 // A connection is in one of a few states, each named as the limit that ends it:
 //
-//   silent_ms   nothing has come yet                    → a head, or closed
+//   silent_ms   nothing has come yet                    → a head or a text, or closed
 //   idle_ms     answered, and open for the next request → a head, or closed
-//   head_ms     a head arrives                          → a body, answering, or 408
+//   head_ms     a head arrives, or what may become one  → a body, a text, answering, or 408
 //   body_ms     a body arrives                          → answering, or 408
 //   text_ms     a text that is not HTTP arrives         → answering
 //   answering   the loop or the user's answer works     → writing, when there is an answer
-//   write_ms    the client takes the answer             → idle, a head, lingering, or cut off
+//   write_ms    the client takes the answer             → idle, reading, answering, lingering, or cut off
 //   linger_ms   all is said, the client may still send  → closed
 //
-// It knows no pattern: what to wait for next, the reader says. While an answer is due it reads at most one more piece.
+// A refusal leads from any of the reading states to writing. It knows no pattern: the reader says what to wait for.
+// While an answer is due, it reads some 64 KiB more at most.
 
 type State = 'silent_ms' | Exclude<Need, 'continue'> | 'answering' | 'write_ms' | 'linger_ms'
 
-/** What the events of all sockets do: made once for all, because memory counts where thousands are idle. */
+/** The listeners that all sockets share, because thousands of idle connections should take little memory. */
 function listeners_of(connections: Map<Socket, Connection>) {
   return {
     on_data(this: Socket, piece: Buffer): void { connections.get(this)?.on_data(piece) },
@@ -446,12 +450,14 @@ function listeners_of(connections: Map<Socket, Connection>) {
   }
 }
 
-/** How long a text that is not HTTP is waited for if it has no line end: TCP may have cut it. */
+/** How long to wait for the rest of a text that is not HTTP and has no line end: TCP may have split it. */
 const TEXT_WAIT_MS = 200
 /** How much is written at a time, so that progress can be seen. */
 const WRITE_BYTES = 65_536
 /** How much one connection is given before the others have their turn. */
 const TURN_BYTES = 262_144
+/** How much of the next requests is read while an answer is due: by reading it is noticed that a client leaves. */
+const MAX_UNREAD_BYTES = 65_536
 const NO_BYTES = Buffer.alloc(0)
 const NO_ADDRESS = ['', 0] as const
 
@@ -479,7 +485,7 @@ class Connection {
     this.server = server
     this.since = server.now
     this.reader = new Reader(server)
-    // a system call, so not where nobody sees it; an IPv4 address may come as ::ffff:127.0.0.1
+    // a system call, so skipped if nobody sees it; an IPv4 address may come as ::ffff:127.0.0.1
     const is_seen = server.answer !== undefined || server.log !== silent
     this.addr = is_seen ? [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0] : NO_ADDRESS
   }
@@ -501,10 +507,11 @@ class Connection {
     if (!this.answer) return this.finish()
     // the answers before this one do not wait for it
     if (this.pending) this.socket.write(this.pending, 'latin1')
+    this.given_bytes += this.pending.length
     this.pending = ''
     this.answer.then(content => {
       this.answer = undefined
-      this.send(content)
+      if (!this.socket.destroyed) this.send(content)
       this.finish()
     })
   }
@@ -514,7 +521,7 @@ class Connection {
     this.reader.push(piece)
     if (this.is_reading) this.proceed()
     // stop reading: TCP pushes back
-    else this.socket.pause()
+    else if (this.reader.unread_bytes > MAX_UNREAD_BYTES) this.socket.pause()
   }
 
   /** The client sends no more. If an answer is due, it waits for that or is gone: after linger_ms it counts as gone. */
@@ -529,7 +536,7 @@ class Connection {
     if (!this.answer) this.reader.clear()
   }
 
-  /** Ends the state if it has lasted too long. Times are those of ticks: one more tick, so as never to be early. */
+  /** Ends the state if it has lasted too long. Times are taken at ticks, so one tick is added: never be early. */
   check_deadline(): void {
     if (this.server.now - this.since <= this.limit_ms + TICK_MS) return
     if (this.is_reading) return this.proceed('late')
@@ -550,7 +557,7 @@ class Connection {
     return this.state !== 'answering' && this.state !== 'write_ms' && this.state !== 'linger_ms'
   }
 
-  /** The system takes no more. Node's own word for it also holds where the system has just taken all. */
+  /** The system takes no more. writableNeedDrain alone may still hold when everything has just been taken. */
   private get is_full(): boolean { return this.socket.writableNeedDrain && this.socket.writableLength > 0 }
 
   private enter(state: State): void {
@@ -561,7 +568,8 @@ class Connection {
   /** Writes what is ready, then reads the next request and hands it over, or waits for it. */
   private proceed(ending: Ending | undefined = this.socket.readableEnded ? 'end' : undefined): void {
     while (!this.socket.destroyed) {
-      const has_to_write = this.last || this.body.length > 0 || this.pending.length > WRITE_BYTES
+      const is_much = this.pending.length > WRITE_BYTES || this.given_bytes > TURN_BYTES || this.is_full
+      const has_to_write = this.last || this.body.length > 0 || is_much
       if ((has_to_write || !this.reader.has_unread) && !this.write()) return
       if (this.last) return this.end()
       const next = this.read(ending)
@@ -610,7 +618,7 @@ class Connection {
     const is_http = typeof content !== 'string'
     if (this.server.log !== silent) this.server.log('Reply is:', is_http ? content.head.split('\r', 1)[0] : content)
     if (!is_http) return void (this.pending += content)
-    // the last one too if the client has ended or the server stops, and no more has arrived
+    // this is the last one, too, if the client has ended or the server stops, and nothing is unread
     const nobody_asks = this.socket.readableEnded || this.server.stopping || !this.server.listening
     this.last ||= content.close || nobody_asks && !this.reader.has_unread
     const has_body = this.message?.method !== 'HEAD'
@@ -684,7 +692,10 @@ export type Request = {
   readonly body: Uint8Array<ArrayBuffer>
   /** the client's */
   readonly addr: readonly [address: string, port: number]
-  /** made when first asked for; aborted when the client is gone or the server has stopped, before there is an answer */
+  /**
+   * made when first asked for; aborted when the client is gone or the server has stopped, before there is an answer
+   * (a client that leaves is not noticed while more than 64 KiB of its next requests wait)
+   */
   readonly signal: AbortSignal
 }
 
@@ -766,6 +777,7 @@ export class Reader {
   constructor(server: ReaderServer) { this.server = server }
 
   get has_unread(): boolean { return this.text.length > 0 }
+  get unread_bytes(): number { return this.text.length }
   push(piece: Buffer): void {
     const text = piece.toString('latin1')
     if (this.steps) this.has_line_end ||= text.includes('\n')
@@ -784,12 +796,12 @@ export class Reader {
     let { value, done } = this.steps.next()
     if (!done && ending && value !== 'continue') ({ value, done } = this.steps.next(ending))
     if (done) this.steps = undefined
-    // what is waited for must not keep in memory what is read
+    // a slice would keep in memory what is read already
     else if (this.text.length < length) this.text = copy_of(this.text)
     return value ?? 'idle_ms'
   }
 
-  /** What there is of a message that was refused, to be logged. */
+  /** The part of a refused message that has arrived, for the log. */
   get refused(): Received {
     const text = this.head || this.text.slice(0, this.server.limits.head_bytes)
     return new Received(text, text.startsWith('HEAD ') ? 'HEAD' : '', '', NO_BYTES, true)
@@ -823,7 +835,7 @@ export class Reader {
     return new Received(text, method, target, NO_BYTES, plain_close !== undefined || minor === '0')
   }
 
-  /** What was matched, if it is a whole head: a copy, because a slice would keep the piece in memory for its body. */
+  /** What was matched, if it is a whole head: a copy, because a slice would keep the piece in memory. */
   private whole_head(match: RegExpExecArray | null): string | undefined {
     const is_whole = match?.[1] !== undefined && match[0].length <= this.server.limits.head_bytes
     return is_whole ? copy_of(match[0]) : undefined
@@ -865,11 +877,11 @@ export class Reader {
       const is_http = MEANT_AS_HTTP.test(start), may_be_http = is_http || MAY_BE_HTTP.test(start)
       if (is_over && may_be_http) throw this.too_long_head(start)
       if (match && !is_over && is_http) throw wrong_head(match[0])
-      const is_meant = ending === 'late' ? is_http || /^[A-Z]*$/.test(start) : is_http && start !== '\r'
+      const is_meant = ending === 'late' ? is_http || /^[A-Z]+$/.test(start) : is_http && start !== '\r'
       if (ending && !match && is_meant) throw cut_off(ending)
       if (match || is_over || ending) return ''
       this.has_line_end = false
-      do ending = yield may_be_http ? 'head_ms' : 'text_ms'
+      do ending = yield !this.text ? 'idle_ms' : may_be_http ? 'head_ms' : 'text_ms'
       while (is_http && !ending && !this.has_line_end && this.text.length <= head_bytes)
     }
   }
@@ -953,7 +965,8 @@ export class Reader {
   private too_long_head(start: string): Refusal {
     const { head_bytes, target_bytes } = this.server.limits
     const [line = '', rest] = start.split('\r\n', 2), target = line.split(' ', 2)[1]
-    if (target === undefined) return new Refusal('501 Not Implemented', `there is no method of ${head_bytes} letters`)
+    if (target === undefined)
+      return new Refusal('501 Not Implemented', `expected a method, got more than ${head_bytes} letters`)
     if (rest === undefined || target.length > target_bytes)
       return too_long('414 URI Too Long', 'a request-target', target_bytes)
     return too_long('431 Request Header Fields Too Large', 'a head', head_bytes)
@@ -971,8 +984,8 @@ function copy_of(text: string): string {
 
 /** Says what is wrong with a head, whose last line is the wrong one. */
 function wrong_head(head: string): Refusal {
-  const lines = head.trimEnd().split('\n'), line = shown(lines.at(-1) ?? '')
   if (/(?<!\r)\n|\r(?!\n)/.test(head)) return bad_request('expected CR LF at the end of each line (RFC 9112, 2.2)')
+  const lines = head.slice(0, -2).split('\r\n'), line = shown(lines.at(-1) ?? '')
   if (lines.length > 1) return bad_request(`expected a name, a colon and a value, got ${line} (RFC 9112, 5)`)
   return bad_request(`expected a method, a request-target and HTTP/1.1, got ${line} (RFC 9112, 3)`)
 }
@@ -985,7 +998,7 @@ function cut_off(ending: Ending): Refusal {
 const FRAMING_FIELD = new RegExp(raw`\r\n(${FRAMING_NAME}):[\t ]*([^\r]*)`, 'g')
 /** A list whose only expectation is 100-continue (RFC 9110, 10.1.1); empty elements are ignored (5.6.1). */
 const EXPECTATIONS = /^[\t ,]*(?:(100-continue)[\t ]*(?:,[\t ,]*|$))*$/i
-/** Transfer codings that end with chunked (RFC 9112, 6.1), and those before it, which are not undone here. */
+/** Transfer codings that end with chunked (RFC 9112, 6.1), with a group for those before it. */
 const CODINGS = /^((?:[\t ]*(?!chunked[\t ;,])[^\t ,][^,]*,)+)?[\t ]*chunked[\t ]*$/i
 
 /** What a head says of the body (RFC 9112, 6.3) and of the connection (9.3). */
@@ -1000,15 +1013,15 @@ function framing_of(head: string, is_1_0: boolean) {
   }
   const host = fields.get('host'), length = fields.get('content-length'), codings = fields.get('transfer-encoding')
   if (host === undefined ? !is_1_0 : !is_host(host))
-    throw bad_request('HTTP/1.1 requires a Host: a name or an address, with or without a port (RFC 9112, 3.2)')
+    throw bad_request(`expected a Host with a name or an address, got ${shown(host ?? 'none')} (RFC 9112, 3.2)`)
   if (length !== undefined && !(/^\d+[\t ]*$/.test(length) && Number.isSafeInteger(Number(length))))
     throw bad_request(`Content-Length must be a number, got ${shown(length)} (RFC 9110, 8.6)`)
-  // who reads the one and who reads the other would see different requests
+  // two readers, each trusting one of them, would see different requests
   if (codings !== undefined && (length !== undefined || is_1_0))
-    throw bad_request('Transfer-Encoding must not be beside Content-Length, nor in HTTP/1.0 (RFC 9112, 6.1)')
+    throw bad_request('Transfer-Encoding is not allowed with Content-Length or in HTTP/1.0 (RFC 9112, 6.1)')
   const coded = CODINGS.exec(codings ?? 'chunked')
   if (!coded) throw bad_request(`the last transfer coding, and no other, must be chunked, got ${shown(codings ?? '')}`)
-  if (coded[1]) throw new Refusal('501 Not Implemented', 'chunked is the only transfer coding that this server decodes')
+  if (coded[1]) throw new Refusal('501 Not Implemented', 'chunked is the only transfer coding supported here')
   const expect = fields.get('expect') ?? '', expected = EXPECTATIONS.exec(expect)
   if (!expected)
     throw new Refusal('417 Expectation Failed', `the only expectation may be 100-continue, got ${shown(expect)}`)
@@ -1032,8 +1045,9 @@ function in_origin_form(head: string, method: string, target: string): { text: s
   const is_connect = method === 'CONNECT', is_path = target.startsWith('/') || target === '*' && method === 'OPTIONS'
   const is_usual = is_connect ? is_host(target) && /:\d+$/.test(target) : is_path
   if (is_usual) return { text: head, src: target }
+  if (is_connect) throw bad_request(`CONNECT requires a host and a port, got ${shown(target)} (RFC 9112, 3.2.3)`)
   const [, s, host = '', path = ''] = /^http(s?):\/\/([^/?]*)(.*)$/i.exec(target) ?? []
-  if (is_connect || !is_host(host))
+  if (!is_host(host))
     throw bad_request(`expected a path, or an http address, got ${shown(target)} (RFC 9112, 3.2)`)
   if (s) throw new Refusal('421 Misdirected Request', 'https is not served on this connection')
   const src = path.startsWith('/') ? path : `/${path}`
@@ -1126,7 +1140,7 @@ function summary(value: unknown): string {
   }
 }
 
-/** Date (RFC 9110, 6.6.1), and the response that was sent last, because it is often sent again: for one second. */
+/** Date (RFC 9110, 6.6.1) and the text of the last response, kept for a second: the same is often sent again. */
 let second = 0, date = '', latest: Content | undefined, latest_text = ''
 
 function response_text(content: Content, is_last: boolean, has_body: boolean): string {
@@ -1214,8 +1228,8 @@ function fail(error: unknown, { port, host }: { port?: number, host?: string } =
   const command = program_name() === 'server.ts' ? 'npx tsx server.ts' : 'npx wow-server'
   const not_here = `${host} is not an address of this computer: leave --host out to listen on every address`
   const why: Record<string, string> = {
-    EADDRINUSE: `port ${port} is in use: end the program that has it, or take another port, as in ${command} 8080`,
-    EACCES: `port ${port} is not for every user: take one from 1024 on`,
+    EADDRINUSE: `port ${port} is in use: stop the program that uses it, or take another port, as in ${command} 8080`,
+    EACCES: `port ${port} needs special rights: take one from 1024 up`,
     ENOTFOUND: not_here,
     EADDRNOTAVAIL: not_here,
   }
@@ -1256,7 +1270,7 @@ function main(): void {
   const s = serve({ port, host, signal: stop.signal, log: quiet ? undefined : print_to_terminal(paint('cyan')) })
   s.on('listening', () => print_addresses(s.address() as AddressInfo, host, paint('green')))
   s.on('error', error => s.listening ? console.error(error.message) : fail(error, given))
-  // a log that nobody reads any more is no reason to stop, nor to stay
+  // a closed stdout must neither end the server nor keep it running
   process.stdout.on('error', () => {})
   s.on('close', () => setTimeout(() => process.exit(), LAST_LOG_MS).unref())
   // the second signal finds no handler, and ends the program at once

@@ -1003,6 +1003,13 @@ describe('a cut reply is never taken for whole', () => {
       assert.equal(await received(LENGTH_REPLY, { options: unlimited }), LENGTH_REPLY)
     })
 
+    it('refuses a limit that is no limit, and names it', async () => {
+      for (const name of ['silent_ms', 'total_ms', 'max_bytes']) for (const value of [0, -1, NaN]) {
+        const message = `${name} must be a number above 0, got ${value}`
+        await assert.rejects(send('127.0.0.1:1', 'hello', { [name]: value }), { name: 'RangeError', message })
+      }
+    })
+
     it("keeps the system's error as cause, and names the server to start", async () => {
       const server = BUILT ? 'npx wow-server' : 'npx tsx server.ts'
       type SystemError = Error & { cause?: { code?: string } }
@@ -2327,6 +2334,20 @@ describe('HTTP/1.1 to the letter', () => {
       assert.equal(gist(await exchange(server, request('CONNECT a:80'))), '403')
     })
 
+    it('says what it expected and what came', async () => {
+      const SAID: [message: string, text: string][] = [
+        [lines('GET / HTTP/1.1 ', 'Host: a', ''), "a request-target and HTTP/1.1, got 'GET / HTTP/1.1 ' "],
+        [request('GET /', 'X y '), "a name, a colon and a value, got 'X y ' "],
+        [lines('GET / HTTP/1.1', 'Host: a,b', ''), "a Host with a name or an address, got 'a,b' "],
+        [lines('GET / HTTP/1.1', ''), "a Host with a name or an address, got 'none' "],
+        [request('CONNECT a'), "CONNECT requires a host and a port, got 'a' "],
+      ]
+      for (const [message, text] of SAID) {
+        const reply = await exchange(await wide.server, message)
+        assert.ok(reply.startsWith('HTTP/1.1 400 ') && reply.includes(text), reply)
+      }
+    })
+
     it('reads nothing after a refused request as a request (RFC 9112, 9.6)', async () => {
       const last = [
         get('X'),
@@ -2628,7 +2649,8 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       ['a connection that says nothing is just closed', 'silent_ms', '', '', ''],
       ['a head that stops is late', 'head_ms', 'GET / HTTP/1.1\r\nHost: a\r\n', '', LATE],
       ['half a method is late', 'head_ms', 'GE', '', LATE],
-      ['an empty line and no more is late', 'head_ms', '\r\n', '', LATE],
+      ['an empty line is ignored, and no more is closed without a word', 'silent_ms', '\r\n', '', ''],
+      ['an empty line after a request keeps nothing open', 'idle_ms', `${GET}\r\n`, '', ''],
       ['a request line that drips is late', 'head_ms', 'GET /', 'x', LATE],
       ['a field that drips is late', 'head_ms', 'GET / HTTP/1.1\r\nHost: a\r\nX: ', 'x', LATE],
       ['fields that drip line by line are late', 'head_ms', 'GET / HTTP/1.1\r\nHost: a\r\n', 'X: y\r\n', LATE],
@@ -2900,6 +2922,25 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       assert.ok(after.rss - before.rss < 32 * 2 ** 20, `the process has grown by ${after.rss - before.rss} bytes`)
       assert.match(await ask(server.port), /^HTTP\/1\.1 200 /)
     })
+
+    for (const [kind, promised] of [['at once', false], ['by a promise', true]] as const) {
+      it(`stops asking for answers that nobody takes: given ${kind}`, async t => {
+        const page = http`HTTP/1.1 200 OK\n\n${x(8_000)}`, { port, ends } =
+          await start(t, { answer: () => promised ? Promise.resolve(page) : page })
+        const peer = new Peer(port)
+        peer.socket.pause()
+        peer.write(GET.repeat(20_000))
+        let held = -1
+        await until('the server writes no more', async () => {
+          const last = held
+          await pause(300)
+          held = Array.from(ends, end => end.writableLength).reduce((sum, length) => sum + length, 0)
+          return held === last && held > 0
+        })
+        assert.ok(held < 2 ** 20, `${held} bytes wait for a client that takes nothing`)
+        peer.socket.destroy()
+      })
+    }
 
     const DEAF: [what: string, text: string, then: string][] = [
       ['pictures', GET_PICTURE.repeat(500), ''],
@@ -3182,6 +3223,31 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       }
       peer.socket.resetAndDestroy()
       await until('it is aborted', () => signal.aborted)
+    })
+
+    it('learns that the client has closed its side after it has asked for more', async t => {
+      const { port, first } = await deaf(t, { limits: { linger_ms: 100 } })
+      const peer = new Peer(port, GET), { signal } = await first()
+      for (let i = 0; i < 3; i++) {
+        peer.write(GET)
+        await pause(100)
+      }
+      peer.socket.end()
+      await until('it is aborted', () => signal.aborted)
+    })
+
+    it('has no reply in the log if its client is gone before', async t => {
+      const logged: string[] = []
+      let finish = (_: undefined): void => {}
+      const answer: Answer = () => new Promise<undefined>(resolve => { finish = resolve })
+      const server = await start(t, { answer, log: what => void logged.push(what) })
+      const peer = new Peer(server.port, GET)
+      await until('it is asked for', () => logged.length === 2)
+      peer.socket.resetAndDestroy()
+      await server.nobody()
+      finish(undefined)
+      await turn()
+      assert.deepEqual(logged, ['Connected by', 'Request is:'])
     })
 
     it('learns that the client has closed its side linger_ms ago, and may answer all the same', async t => {
@@ -3766,6 +3832,17 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
       await within('the end', closed_again)
     })
 
+    it('a server that is closed, and then told to stop, says once that it has closed', async t => {
+      const stop = new AbortController(), { server } = await start(t, { signal: stop.signal })
+      let closed = 0
+      server.on('close', () => closed++)
+      server.close()
+      stop.abort()
+      await until('it has closed', () => closed > 0)
+      for (let i = 0; i < 10; i++) await turn()
+      assert.equal(closed, 1)
+    })
+
     it('to listen twice at a time is refused, and ends nothing', async t => {
       const server = await start(t)
       assert.throws(() => server.server.listen(0), { code: 'ERR_SERVER_ALREADY_LISTEN' })
@@ -3838,6 +3915,13 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
       for (const [name, most] of MOST) for (const times of [2, 12_000_000]) refuses(name, times * most, RangeError)
       for (const [name, most] of MOST) refuses(name, most + 1, RangeError)
       for (const name of ['head_byte', 'HEAD_MS', 'toString', '']) refuses(name, 1, TypeError)
+    })
+
+    it('what is not a signal is an error that says so', () => {
+      for (const signal of [new AbortController(), null, 'stop', {}]) {
+        const start_with = (): Server => serve({ port: 0, signal: signal as AbortSignal })
+        assert.throws(start_with, /^TypeError: signal must be an AbortSignal, got /)
+      }
     })
 
     it('has no limit that the user cannot set, up to its most', () => {
