@@ -339,7 +339,7 @@ class Listener extends Server {
   readonly answer: Answer | undefined
   readonly bodies = { bytes: 0 }
   /** the time of the last tick: good enough for deadlines, and free */
-  now = 0
+  now = performance.now()
   stopping = false
   private readonly open_connections = new Map<Socket, Connection>()
   private readonly socket_listeners = listeners_of(this.open_connections)
