@@ -74,6 +74,7 @@ ${readFileSync(f)}`
       // the next connection on which a whole request waits, so no client keeps another waiting
       const [conn, addr] = await s.accept()
       const request = conn.recv()
+      // 2: the first two parts are enough
       const method  = request.split(' ', 2)[0]
       const src     = request.split(' ', 2)[1]
       let content
