@@ -2711,15 +2711,16 @@ describe('hard to knock over', { concurrency: 4 }, () => {
 
   describe('a process that was held up', { concurrency: true }, () => {
     it('answers what arrived while it was stopped', async t => {
-      const { child, port } = await start_program(t, { limits: { idle_ms: 3_000, silent_ms: 3_000, head_ms: 3_000 } })
+      const { child, port } = await start_program(t, { limits: { idle_ms: 6_000, silent_ms: 6_000, head_ms: 6_000 } })
       const peers_of = (count: number, text = ''): Peer[] => Array.from({ length: count }, () => new Peer(port, text))
-      const kept = peers_of(20, GET), half = peers_of(5, GET_AND_CLOSE.slice(0, 20)), silent = peers_of(5)
-      for (const peer of [...kept, ...half, ...silent]) await peer.sent()
+      const kept = peers_of(20, GET)
       for (const peer of kept) await peer.replies(1)
+      const half = peers_of(5, GET_AND_CLOSE.slice(0, 20)), silent = peers_of(5)
+      for (const peer of [...half, ...silent]) await peer.sent()
       child.kill('SIGSTOP')
       for (const peer of [...kept, ...silent]) peer.write(GET_AND_CLOSE)
       for (const peer of half) peer.write(GET_AND_CLOSE.slice(20))
-      await pause(4_500)
+      await pause(7_000)
       child.kill('SIGCONT')
       for (const peer of kept) assert.deepEqual(statuses_of(await peer.closed()), ['200', '200'])
       for (const peer of [...half, ...silent]) assert.deepEqual(statuses_of(await peer.closed()), ['200'])
