@@ -31,7 +31,8 @@ import { inspect, parseArgs, styleText } from 'node:util'
  * serve({ port: 8080, answer: ({ src }) => src === '/hello' ? hello : undefined })
  */
 export function serve(given: Options = {}): Server {
-  const options = checked(given), { answer, log } = options
+  const options = checked(given)
+  const { answer, log } = options
 
   // Address
   const HOST = options.host ?? ''
@@ -63,7 +64,7 @@ ${readFileSync(f)}`
   // Configure socket
   const s = new Listener(options)
   // 511: maximum number of connections waiting
-  s.listen({ host: HOST || undefined, port: PORT, backlog: 511 })
+  s.listen({ host: HOST, port: PORT, backlog: 511 })
 
   forever()
   return s
