@@ -215,9 +215,6 @@ export type Content = {
 /** A value in a response: text, a number, or bytes for the body; in the head also pairs, on a line of their own. */
 type Value = string | number | Uint8Array | Iterable<[name: string, value: string]>
 
-/** The longest body, in bytes, that is sent as one text with its head: a longer one costs less as bytes. */
-const MAX_SHORT_BODY_BYTES = 8192
-
 /**
  * Makes a response of the text that it is on the wire (RFC 9112, 2.1): the line ends of its head become CRLF and
  * Content-Length is counted. Date and Connection are the server's; only `Connection: close` may be asked for.
@@ -257,12 +254,8 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
   const own_fields = lines.replace(/\n(?:content-length|transfer-encoding|connection|date):.*\r/gi, '')
   const head = bodiless ? own_fields : `${own_fields}Content-Length: ${body.length}\r\n`
   const close = /\nconnection:(?:.*,)?[\t ]*close[\t ]*[,\r]/i.test(lines)
-  const short_body = body.length > MAX_SHORT_BODY_BYTES ? '' : body.toString('latin1')
-  return Object.freeze({ __proto__: http.prototype, status, head, body, close, short_body })
+  return Object.freeze({ __proto__: http.prototype, status, head, body, close })
 }
-
-/** A content whose body, if it is short, is a text too: a character for each byte, to be one write with the head. */
-type Made = Content & { readonly short_body: string }
 
 // status-line = HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112, 4), then field lines (5)
 const { raw }       = String
@@ -278,12 +271,9 @@ function wrong_response(lines: string): string {
   const name = is_first ? 'the status line' : wrong.split(':', 1)[0]
   if (/[^\0-\xff]/.test(wrong))
     return `${name} must have characters of latin1 only, with others percent-encoded, ${got}`
-  const what = is_first ? 'a status line at the very beginning,' : 'a field line'
-  if (/^\s|^$/.test(wrong)) return `expected ${what} without white space before it, ${got}`
-  if (/^HTTP\/1\.1 \d{3}$/.test(wrong)) return `expected a space after the status code, ${got}`
-  if (is_first) return `expected a status line such as HTTP/1.1 200 OK, ${got}`
-  const or_body = wrong.includes(':') ? '' : ', or an empty line before the body'
-  return `expected a field line such as Content-Type: text/html${or_body}, ${got}`
+  if (is_first)
+    return `a response must begin with a status line such as 'HTTP/1.1 200 OK' (only OK may be missing), ${got}`
+  return `expected a field line such as Content-Type: text/html, not indented, or an empty line before the body, ${got}`
 }
 
 function body_value(value: unknown): string | Uint8Array {
@@ -454,10 +444,10 @@ function listeners_of(connections: Map<Socket, Connection>) {
 
 /** How long to wait for the rest of a text that is not HTTP and has no line end: TCP may have split it. */
 const TEXT_WAIT_MS = 200
-/** How much is written at a time, so that progress can be seen. */
+/** How much is written at a time, so that progress can be seen and the others have their turn. */
 const WRITE_BYTES = 65_536
-/** How much one connection is given before the others have their turn. */
-const TURN_BYTES = 262_144
+/** The longest body, in bytes, that is sent as one text with its head: a longer one costs less as bytes. */
+const MAX_SHORT_BODY_BYTES = 8_192
 /** How much of the next requests is read while an answer is due: by reading it is noticed that a client leaves. */
 const MAX_UNREAD_BYTES = 65_536
 const NO_BYTES = Buffer.alloc(0)
@@ -477,8 +467,6 @@ class Connection {
   /** what is not written yet, and a large body that follows it */
   private pending = ''
   private body: Uint8Array = NO_BYTES
-  /** how much was written since the others had their turn */
-  private given_bytes = 0
   /** no request follows */
   private last = false
 
@@ -509,7 +497,6 @@ class Connection {
     if (!this.answer) return this.finish()
     // the answers before this one do not wait for it
     if (this.pending) this.socket.write(this.pending, 'latin1')
-    this.given_bytes += this.pending.length
     this.pending = ''
     this.answer.then(content => {
       this.answer = undefined
@@ -562,6 +549,9 @@ class Connection {
   /** The system takes no more. writableNeedDrain alone may still hold when everything has just been taken. */
   private get is_full(): boolean { return this.socket.writableNeedDrain && this.socket.writableLength > 0 }
 
+  /** Enough for a write of its own, after which the others have their turn. */
+  private get has_much(): boolean { return this.body.length > 0 || this.pending.length > WRITE_BYTES }
+
   private enter(state: State): void {
     this.state = state
     this.since = this.server.now
@@ -570,8 +560,7 @@ class Connection {
   /** Writes what is ready, then reads the next request and hands it over, or waits for it. */
   private proceed(ending: Ending | undefined = this.socket.readableEnded ? 'end' : undefined): void {
     while (!this.socket.destroyed) {
-      const is_much = this.pending.length > WRITE_BYTES || this.given_bytes > TURN_BYTES || this.is_full
-      const has_to_write = this.last || this.body.length > 0 || is_much
+      const has_to_write = this.last || this.has_much || this.is_full
       if ((has_to_write || !this.reader.has_unread) && !this.write()) return
       if (this.last) return this.end()
       const next = this.read(ending)
@@ -606,7 +595,6 @@ class Connection {
   }
 
   private wait(need: Exclude<Need, 'continue'>): void {
-    this.given_bytes = 0
     if (this.socket.isPaused()) this.socket.resume()
     if (need === this.state || need === 'idle_ms' && this.state === 'silent_ms') return
     this.enter(need)
@@ -636,21 +624,19 @@ class Connection {
 
   /** Writes what is ready; false if it goes on later, when the client has taken it or the others had their turn. */
   private write(): boolean {
-    const { socket } = this
-    while (!this.is_full && this.given_bytes <= TURN_BYTES) {
-      if (!this.pending && this.body.length === 0) return true
-      const has_body = this.body.length > 0, slice = has_body ? this.body.subarray(0, WRITE_BYTES) : NO_BYTES
+    const { socket, body, has_much } = this, has_body = body.length > 0
+    if (!this.is_full) {
       // the end of one slice is not to wait until the one before is acknowledged (RFC 1122, 4.2.3.4)
       if (has_body) socket.setNoDelay(true).cork()
       if (this.pending) socket.write(this.pending, 'latin1')
-      if (has_body) socket.write(slice)
+      if (has_body) socket.write(body.subarray(0, WRITE_BYTES))
       if (has_body) socket.uncork()
-      this.given_bytes += this.pending.length + slice.length
       this.pending = ''
-      if (has_body) this.body = this.body.subarray(slice.length)
+      this.body = body.length > WRITE_BYTES ? body.subarray(WRITE_BYTES) : NO_BYTES
     }
+    const goes_on = this.body.length > 0 || has_much && this.reader.has_unread
+    if (!this.is_full && !goes_on) return true
     this.enter('write_ms')
-    this.given_bytes = 0
     if (this.is_full) socket.once('drain', () => this.proceed())
     else setImmediate(() => this.proceed())
     return false
@@ -736,21 +722,15 @@ const REQUEST_LINE = raw`${TOKEN} ${TARGET} HTTP/\d\.\d\r\n`
 /** The fields that decide where a message ends and what becomes of the connection. */
 const FRAMING_NAME = '(?:host|connection|content-length|transfer-encoding|expect)'
   .replace(/[a-z]/g, letter => `[${letter}${letter.toUpperCase()}]`)
-/** What every browser sends, and what is so without it. */
-const KEEP_ALIVE   = raw`[Cc]onnection: keep-alive\r\n`
-const PLAIN_FIELDS = `(?:${KEEP_ALIVE}|(?!${FRAMING_NAME}:)${FIELD_LINE})*`
-/** A Host that is a name or an IPv4 address. */
-const PLAIN_HOST   = raw`([Hh])[Oo][Ss][Tt]: ?[\w\-.]+(?::\d*)?\r\n`
-/** What a client says that makes one connection for each request. */
-const PLAIN_CLOSE  = raw`(?:([Cc])onnection: close\r\n${PLAIN_FIELDS})?`
-/** The fields from the first that needs a closer look. */
-const OTHER_FIELDS = `((?!${KEEP_ALIVE})(?=${FRAMING_NAME}:)(?:${FIELD_LINE})+)`
-const FIELDS       = `${PLAIN_FIELDS}(?:${PLAIN_HOST}${PLAIN_FIELDS}${PLAIN_CLOSE})?${OTHER_FIELDS}?`
-const WHOLE_HEAD   = raw`(${TOKEN}) (${TARGET}) HTTP/(\d)\.(\d)\r\n${FIELDS}\r\n`
+const PLAIN_FIELDS = raw`(?:[Cc]onnection: (?:keep-alive|close)\r\n|(?!${FRAMING_NAME}:)${FIELD_LINE})*`
+const PLAIN_HOST   = raw`[Hh][Oo][Ss][Tt]: ?[\w\-.]+(?::\d*)?\r\n`
+/** A request without a body, for a path, with one Host that is a name or an IPv4 address: it needs no closer look. */
+const PLAIN_HEAD   = raw`(?!CONNECT )(${TOKEN}) (?=/)(${TARGET}) HTTP/1\.(\d)\r\n` +
+  raw`${PLAIN_FIELDS}${PLAIN_HOST}${PLAIN_FIELDS}\r\n`
 const LINE_END     = raw`(?:\n|\r[^])`
 const WRONG_LINE   = raw`(?!${FIELD_LINE}|\r\n)[^\r\n]*${LINE_END}`
-/** A whole head, or one up to its first wrong line, which is told by its groups: they are undefined then. */
-const HEAD = new RegExp(raw`^(?:${WHOLE_HEAD}|${REQUEST_LINE}(?:${FIELD_LINE})*${WRONG_LINE}|` +
+/** A whole head, which has groups; or one up to its first wrong line. */
+const HEAD = new RegExp(raw`^(?:${PLAIN_HEAD}|${REQUEST_LINE}(?:${FIELD_LINE})*(?:(\r\n)|${WRONG_LINE})|` +
   raw`(?!${REQUEST_LINE})[^\r\n]*${LINE_END})`)
 /** A first line that is meant as HTTP: it begins as a request line does, names the protocol, or is empty. */
 const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\r\n]*[\t ]HTTP\/|[\r\n])/
@@ -773,18 +753,12 @@ export class Reader {
   private body: Buffer<ArrayBuffer> = NO_BYTES
   private body_length = 0
   private is_first = true
-  /** a line has ended since the head was looked at: so a head that drips is not matched for each byte */
-  private has_line_end = false
 
   constructor(server: ReaderServer) { this.server = server }
 
   get has_unread(): boolean { return this.text.length > 0 }
   get unread_bytes(): number { return this.text.length }
-  push(piece: Buffer): void {
-    const text = piece.toString('latin1')
-    if (this.steps) this.has_line_end ||= text.includes('\n')
-    this.text += text
-  }
+  push(piece: Buffer): void { this.text += piece.toString('latin1') }
 
   /** Reads on to the next message, or says what is waited for. @throws Refusal */
   read(ending?: Ending): Received | Need {
@@ -824,23 +798,20 @@ export class Reader {
 
   private take(length: number): void { this.text = this.text.slice(length) }
 
-  /** A request that needs no closer look: for a path, with one Host that is a name, and without a body. */
-  private plain_request(match: RegExpExecArray): Received | undefined {
-    const [text, method = '', target = '', major, minor, plain_host, plain_close, other_fields] = match
+  /** The request of a plain head, if that was matched and is within the limits. */
+  private plain_request([text, method, target = '', minor]: RegExpExecArray): Received | undefined {
     const { head_bytes, target_bytes } = this.server.limits
-    const has_plain_fields = plain_host !== undefined && other_fields === undefined
-    const has_path = target.startsWith('/') && method !== 'CONNECT'
-    const is_short = text.length <= head_bytes && target.length <= target_bytes
-    if (!has_plain_fields || !has_path || !is_short || major !== '1') return undefined
+    if (method === undefined || text.length > head_bytes || target.length > target_bytes) return undefined
     this.take(text.length)
     this.is_first = false
-    return new Received(text, method, target, NO_BYTES, plain_close !== undefined || minor === '0')
+    const close = minor === '0' || /\n[Cc]onnection: close\r/.test(text)
+    return new Received(text, method, target, NO_BYTES, close)
   }
 
   /** What was matched, if it is a whole head: a copy, because a slice would keep the piece in memory. */
   private whole_head(match: RegExpExecArray | null): string | undefined {
-    const is_whole = match?.[1] !== undefined && match[0].length <= this.server.limits.head_bytes
-    return is_whole ? copy_of(match[0]) : undefined
+    const [head = '', method, , , end] = match ?? [], is_whole = (method ?? end) !== undefined
+    return is_whole && head.length <= this.server.limits.head_bytes ? copy_of(head) : undefined
   }
 
   private *read_message(whole_head: string | undefined): Steps<Received | undefined> {
@@ -866,25 +837,27 @@ export class Reader {
   /** Waits until a head is whole; '' for a text that is not HTTP, and for nothing. */
   private *wait_for_head(): Steps<string> {
     const { head_bytes } = this.server.limits
-    let may_be_empty = true, ending: Ending | undefined
-    for (this.text = copy_of(this.text); ; ) {
+    for (let may_be_empty = true, ending: Ending | undefined; ; ) {
       // one empty line before a request is ignored (RFC 9112, 2.2)
       if (may_be_empty && this.text.startsWith('\r\n')) {
         this.take(2)
         may_be_empty = false
       }
-      const match = HEAD.exec(this.text), head = this.whole_head(match), start = this.text.slice(0, head_bytes)
+      const match = HEAD.exec(this.text), head = this.whole_head(match)
       if (head) return head
       const is_over = (match?.[0] ?? this.text).length > head_bytes
-      const is_http = MEANT_AS_HTTP.test(start), may_be_http = is_http || MAY_BE_HTTP.test(start)
+      const start = this.text.slice(0, head_bytes), is_http = MEANT_AS_HTTP.test(start)
+      const may_be_http = is_http || MAY_BE_HTTP.test(start)
       if (is_over && may_be_http) throw this.too_long_head(start)
       if (match && !is_over && is_http) throw wrong_head(match[0])
       const is_meant = ending === 'late' ? is_http || /^[A-Z]+$/.test(start) : is_http && start !== '\r'
       if (ending && !match && is_meant) throw cut_off(ending)
       if (match || is_over || ending) return ''
-      this.has_line_end = false
+      this.text = copy_of(this.text)
+      const { length } = this.text
+      // a head that drips is not matched again for each byte
       do ending = yield !this.text ? 'idle_ms' : may_be_http ? 'head_ms' : 'text_ms'
-      while (is_http && !ending && !this.has_line_end && this.text.length <= head_bytes)
+      while (is_http && !ending && !this.text.includes('\n', length) && this.text.length <= head_bytes)
     }
   }
 
@@ -900,22 +873,17 @@ export class Reader {
   private *read_chunks(): Steps<void> {
     const { head_bytes, body_bytes } = this.server.limits
     for (let room = body_bytes, line_room = head_bytes; ; ) {
-      const { size, extra } = yield* this.read_chunk_line(line_room)
+      const what = 'the size of a chunk in hexadecimal digits'
+      const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, what, line_room), size = parseInt(digits, 16)
+      if (!Number.isSafeInteger(size)) throw bad_request(`expected a smaller chunk, got ${shown(line)} (RFC 9112, 7.1)`)
       if (size > room) throw too_long('413 Content Too Large', 'a body', body_bytes)
       room -= size
-      line_room -= extra
+      // what a line has besides: an extension, and zeros before the size
+      line_room -= line.length - 2 - size.toString(16).length
       if (size === 0) return void (yield* this.take_match(TRAILERS, 'field lines after the last chunk', line_room))
       yield* this.take_bytes(size, body_bytes)
       yield* this.take_match(CHUNK_END, 'CR LF after the data of a chunk', 2)
     }
-  }
-
-  /** The size of a chunk, and how many bytes its line has besides: an extension, and zeros before the size. */
-  private *read_chunk_line(room: number): Steps<{ size: number, extra: number }> {
-    const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, 'the size of a chunk in hexadecimal digits', room)
-    const size = parseInt(digits, 16)
-    if (!Number.isSafeInteger(size)) throw bad_request(`expected a smaller chunk, got ${shown(line)} (RFC 9112, 7.1)`)
-    return { size, extra: line.length - 2 - size.toString(16).length }
   }
 
   /** Waits until a pattern matches what has arrived, and takes that; its first group is undefined for what is wrong. */
@@ -934,7 +902,11 @@ export class Reader {
   /** Waits for so many bytes of the body, and keeps them; `most` is all there may be. */
   private *take_bytes(length: number, most: number): Steps<void> {
     for (let missing = length; ; yield* this.wait_for_body()) {
-      missing -= this.keep(missing, most)
+      const piece = this.text.slice(0, missing)
+      this.take(piece.length)
+      missing -= piece.length
+      // without an answer, nobody asks for it
+      if (this.server.answer) this.keep(piece, most)
       if (missing === 0) return
     }
   }
@@ -944,24 +916,18 @@ export class Reader {
     if (ending) throw cut_off(ending)
   }
 
-  /** Moves up to so many bytes to the body, which grows by doubling, so that each byte is moved a few times at most. */
-  private keep(length: number, most: number): number {
-    const piece = this.text.slice(0, length), needed = this.body_length + piece.length
-    this.take(piece.length)
-    if (!this.server.answer) return piece.length
-    if (needed > this.body.length) this.grow(Math.max(needed, Math.min(2 * this.body.length, most)))
-    this.body_length += this.body.write(piece, this.body_length, 'latin1')
-    return piece.length
-  }
-
-  private grow(size: number): void {
-    const { bodies, limits } = this.server, growth = size - this.body.length
-    if (bodies.bytes + growth > limits.all_bodies_bytes)
-      throw new Refusal('503 Service Unavailable', 'too many bodies arrive at once', [['Retry-After', '1']])
-    bodies.bytes += growth
-    const grown = Buffer.allocUnsafeSlow(size)
-    this.body.copy(grown)
-    this.body = grown
+  /** Adds a piece to the body, which grows by doubling, so that each byte is moved a few times at most. */
+  private keep(piece: string, most: number): void {
+    const { bodies, limits } = this.server, { body, body_length } = this, length = body_length + piece.length
+    if (length > body.length) {
+      const size = Math.max(length, Math.min(2 * body.length, most)), growth = size - body.length
+      if (bodies.bytes + growth > limits.all_bodies_bytes)
+        throw new Refusal('503 Service Unavailable', 'too many bodies arrive at once', [['Retry-After', '1']])
+      bodies.bytes += growth
+      this.body = Buffer.allocUnsafeSlow(size)
+      body.copy(this.body)
+    }
+    this.body_length += this.body.write(piece, body_length, 'latin1')
   }
 
   private too_long_head(start: string): Refusal {
@@ -1006,13 +972,11 @@ const CODINGS = /^((?:[\t ]*(?!chunked[\t ;,])[^\t ,][^,]*,)+)?[\t ]*chunked[\t 
 /** What a head says of the body (RFC 9112, 6.3) and of the connection (9.3). */
 function framing_of(head: string, is_1_0: boolean) {
   const fields = new Map<string, string>()
-  FRAMING_FIELD.lastIndex = 0
-  for (let field; (field = FRAMING_FIELD.exec(head)); ) {
-    const [, name = '', value = ''] = field
-    const key = name.toLowerCase(), before = fields.get(key)
-    if (before !== undefined && (key === 'host' || key === 'content-length')) throw bad_request(`${name} appears twice`)
-    fields.set(key, before === undefined ? value : `${before},${value}`)
+  for (const [, field = '', value = ''] of head.matchAll(FRAMING_FIELD)) {
+    const name = field.toLowerCase(), before = fields.get(name)
+    fields.set(name, before === undefined ? value : `${before},${value}`)
   }
+  // a field that appears twice has become a list
   const host = fields.get('host'), length = fields.get('content-length'), codings = fields.get('transfer-encoding')
   if (host === undefined ? !is_1_0 : !is_host(host))
     throw bad_request(`expected a Host with a name or an address, got ${shown(host ?? 'none')} (RFC 9112, 3.2)`)
@@ -1035,7 +999,7 @@ function framing_of(head: string, is_1_0: boolean) {
 // uri-host [ ":" port ] (RFC 9110, 7.2), but without the comma, which would be a list
 const REG_NAME   = raw`(?:[\w\-.~!$&'()*+;=]|%[\da-fA-F]{2})+`
 const IP_LITERAL = raw`\[(?:v[\da-fA-F]+\.[\w\-.~!$&'()*+,;=:]+|([\da-fA-F:.]+))\]`
-const HOST       = new RegExp(raw`^[\t ]*(?:${REG_NAME}|${IP_LITERAL})(:\d*)?[\t ]*$`)
+const HOST       = new RegExp(raw`^(?:${REG_NAME}|${IP_LITERAL})(:\d*)?[\t ]*$`)
 
 function is_host(text: string): boolean {
   const match = HOST.exec(text)
@@ -1117,11 +1081,10 @@ function own_content(own: unknown, request: Request, content: Content | string):
   if (request.method !== 'CONNECT' || own.status >= 300) return own
   // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
   const head = own.head.replace(/Content-Length: \d+\r\n$/, '')
-  const bodiless: Made = { ...own, head, body: NO_BYTES, short_body: '', close: true }
-  return bodiless
+  return { ...own, head, body: NO_BYTES, close: true }
 }
 
-function is_content(value: unknown): value is Made {
+function is_content(value: unknown): value is Content {
   return value instanceof http
 }
 
@@ -1152,12 +1115,13 @@ function response_text(content: Content, is_last: boolean, has_body: boolean): s
     date = `Date: ${new Date(now * 1000).toUTCString()}\r\n`
     latest = undefined
   }
-  const { head, short_body } = content as Made
-  if (is_last) return `${head}${date}Connection: close\r\n\r\n${has_body ? short_body : ''}`
-  if (!has_body) return `${head}${date}\r\n`
-  if (latest !== content) latest_text = `${head}${date}\r\n${short_body}`
+  if (content === latest && has_body && !is_last) return latest_text
+  const is_short = has_body && content.body.length <= MAX_SHORT_BODY_BYTES
+  const body = is_short ? Buffer.from(content.body).toString('latin1') : ''
+  const text = `${content.head}${date}${is_last ? 'Connection: close\r\n' : ''}\r\n${body}`
+  if (is_last || !has_body) return text
   latest = content
-  return latest_text
+  return latest_text = text
 }
 
 // ── log text: made safe for a terminal ──
