@@ -561,7 +561,7 @@ class Connection {
   private proceed(ending: Ending | undefined = this.socket.readableEnded ? 'end' : undefined): void {
     while (!this.socket.destroyed) {
       const has_to_write = this.last || this.has_much || this.is_full
-      if ((has_to_write || !this.reader.has_unread) && !this.write()) return
+      if ((has_to_write || this.reader.unread_bytes === 0) && !this.write()) return
       if (this.last) return this.end()
       const next = this.read(ending)
       if (next === 'continue') this.pending += 'HTTP/1.1 100 Continue\r\n\r\n'
@@ -610,7 +610,7 @@ class Connection {
     if (!is_http) return void (this.pending += content)
     // this is the last one, too, if the client has ended or the server stops, and nothing is unread
     const nobody_asks = this.socket.readableEnded || this.server.stopping || !this.server.listening
-    this.last ||= content.close || nobody_asks && !this.reader.has_unread
+    this.last ||= content.close || nobody_asks && this.reader.unread_bytes === 0
     const has_body = this.message?.method !== 'HEAD'
     this.pending += response_text(content, this.last, has_body)
     if (has_body && content.body.length > MAX_SHORT_BODY_BYTES) this.body = content.body
@@ -634,7 +634,7 @@ class Connection {
       this.pending = ''
       this.body = body.length > WRITE_BYTES ? body.subarray(WRITE_BYTES) : NO_BYTES
     }
-    const goes_on = this.body.length > 0 || has_much && this.reader.has_unread
+    const goes_on = this.body.length > 0 || has_much && this.reader.unread_bytes > 0
     if (!this.is_full && !goes_on) return true
     this.enter('write_ms')
     if (this.is_full) socket.once('drain', () => this.proceed())
@@ -756,7 +756,6 @@ export class Reader {
 
   constructor(server: ReaderServer) { this.server = server }
 
-  get has_unread(): boolean { return this.text.length > 0 }
   get unread_bytes(): number { return this.text.length }
   push(piece: Buffer): void { this.text += piece.toString('latin1') }
 
@@ -827,7 +826,7 @@ export class Reader {
     const { length, chunked, expects_100, close } = framing_of(head, version === 'HTTP/1.0')
     const { text, src } = in_origin_form(head, method, target)
     if (length > body_bytes) throw too_long('413 Content Too Large', 'a body', body_bytes)
-    if (expects_100 && !this.has_unread) yield 'continue'
+    if (expects_100 && this.text === '') yield 'continue'
     if (chunked) yield* this.read_chunks()
     else yield* this.take_bytes(length, length)
     const body = this.body.subarray(0, this.body_length)
@@ -1008,10 +1007,8 @@ function is_host(text: string): boolean {
 
 /** A head in origin-form, and its path: in absolute-form the host of the target is what counts (RFC 9112, 3.2.2). */
 function in_origin_form(head: string, method: string, target: string): { text: string, src: string } {
-  const is_connect = method === 'CONNECT', is_path = target.startsWith('/') || target === '*' && method === 'OPTIONS'
-  const is_usual = is_connect ? is_host(target) && /:\d+$/.test(target) : is_path
-  if (is_usual) return { text: head, src: target }
-  if (is_connect) throw bad_request(`CONNECT requires a host and a port, got ${shown(target)} (RFC 9112, 3.2.3)`)
+  const has_own_form = method === 'CONNECT' || method === 'OPTIONS' && target === '*'
+  if (has_own_form || target.startsWith('/')) return { text: head, src: target }
   const [, s, host = '', path = ''] = /^http(s?):\/\/([^/?]*)(.*)$/i.exec(target) ?? []
   if (!is_host(host))
     throw bad_request(`expected a path, or an http address, got ${shown(target)} (RFC 9112, 3.2)`)
@@ -1185,9 +1182,7 @@ function arguments_of(args: string[]) {
 }
 
 /** The program that runs, under the name that its user knows: server.ts, or wow-server where it is installed. */
-function program_name(): string {
-  return basename(process.argv[1] ?? '')
-}
+const program_name = (): string => basename(process.argv[1] ?? '')
 
 function fail(error: unknown, { port, host }: { port?: number, host?: string } = {}): never {
   const { code = '', message = String(error) } = error as NodeJS.ErrnoException
@@ -1239,7 +1234,7 @@ function main(): void {
   // a closed stdout must neither end the server nor keep it running
   process.stdout.on('error', () => {})
   s.on('close', () => setTimeout(() => process.exit(), LAST_LOG_MS).unref())
-  // the second signal finds no handler, and ends the program at once
+  // a second signal finds no handler, and ends the program at once
   const stopping = (): void => {
     process.off('SIGINT', stopping).off('SIGTERM', stopping)
     stop.abort()
@@ -1247,11 +1242,10 @@ function main(): void {
   process.on('SIGINT', stopping).on('SIGTERM', stopping)
 }
 
-function is_program(path: string): boolean {
-  return existsSync(path) && realpathSync(path) === fileURLToPath(import.meta.url)
-}
+// npm's commands are links
+const is_program = (path: string): boolean => existsSync(path) && realpathSync(path) === fileURLToPath(import.meta.url)
 
-// run, not imported (Node 20 has no import.meta.main, and npm's commands are links)
+// run, not imported; Node 20 has no import.meta.main
 if (import.meta.main ?? is_program(process.argv[1] ?? '')) {
   try {
     main()

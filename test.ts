@@ -1412,7 +1412,7 @@ HTTP/1.1 200 OK
 
 `, /^expected a field line .*not indented.*, got ' {8}Content-Type: text\/plain'$/],
       ['no space after the status code', () => http`HTTP/1.1 200\n\n`,
-        /^a response must begin with a status line .* only OK may be missing.*, got 'HTTP\/1\.1 200'$/],
+        /^a response must begin with a status line .* \(only OK may be missing\), got 'HTTP\/1\.1 200'$/],
       ['a body only', () => http`Hello!`,
         /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got 'Hello!'$/],
       ["the article's version", () => http`HTTP/1.x 200 OK\n\n`,
@@ -1815,9 +1815,7 @@ describe('HTTP/1.1 to the letter', () => {
           .map(target => request(`GET ${target}`)),
         request('POST *'),
         request('OPTIONS x'),
-        request('OPTIONS **'),
-        ...['/x', '*', 'a', 'a:', 'a:b', 'u@a:80', 'http://a/', 'http://a:80']
-          .map(target => request(`CONNECT ${target}`))],
+        request('OPTIONS **')],
       ['a target with a fragment (RFC 9112, 3.2)',
         ...['/#', '/x#y', 'http://a/#y', 'http://a#y'].map(target => request(`GET ${target}`))],
       ['a target with a control character, a space or a byte over 0x7e (RFC 9112, 3.2)',
@@ -2341,7 +2339,6 @@ describe('HTTP/1.1 to the letter', () => {
         [request('GET /', 'X y '), "a name, a colon and a value, got 'X y ' "],
         [lines('GET / HTTP/1.1', 'Host: a,b', ''), "a Host with a name or an address, got 'a,b' "],
         [lines('GET / HTTP/1.1', ''), "a Host with a name or an address, got 'none' "],
-        [request('CONNECT a'), "CONNECT requires a host and a port, got 'a' "],
       ]
       for (const [message, text] of SAID) {
         const reply = await exchange(await wide.server, message)
