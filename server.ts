@@ -215,6 +215,9 @@ export type Content = {
 /** A value in a response: text, a number, or bytes for the body; in the head also pairs, on a line of their own. */
 type Value = string | number | Uint8Array | Iterable<[name: string, value: string]>
 
+/** The longest body, in bytes, that is sent as one text with its head: a longer one costs less as bytes. */
+const MAX_SHORT_BODY_BYTES = 8_192
+
 /**
  * Makes a response of the text that it is on the wire (RFC 9112, 2.1): the line ends of its head become CRLF and
  * Content-Length is counted. Date and Connection are the server's; only `Connection: close` may be asked for.
@@ -254,8 +257,12 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
   const own_fields = lines.replace(/\n(?:content-length|transfer-encoding|connection|date):.*\r/gi, '')
   const head = bodiless ? own_fields : `${own_fields}Content-Length: ${body.length}\r\n`
   const close = /\nconnection:(?:.*,)?[\t ]*close[\t ]*[,\r]/i.test(lines)
-  return Object.freeze({ __proto__: http.prototype, status, head, body, close })
+  const short_body = body.length > MAX_SHORT_BODY_BYTES ? '' : body.toString('latin1')
+  return Object.freeze({ __proto__: http.prototype, status, head, body, close, short_body })
 }
+
+/** A content whose body, if it is short, is a text too: a character for each byte, to be one write with the head. */
+type Made = Content & { readonly short_body: string }
 
 // status-line = HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112, 4), then field lines (5)
 const { raw }       = String
@@ -446,8 +453,6 @@ function listeners_of(connections: Map<Socket, Connection>) {
 const TEXT_WAIT_MS = 200
 /** How much is written at a time, so that progress can be seen and the others have their turn. */
 const WRITE_BYTES = 65_536
-/** The longest body, in bytes, that is sent as one text with its head: a longer one costs less as bytes. */
-const MAX_SHORT_BODY_BYTES = 8_192
 /** How much of the next requests is read while an answer is due: by reading it is noticed that a client leaves. */
 const MAX_UNREAD_BYTES = 65_536
 const NO_BYTES = Buffer.alloc(0)
@@ -495,9 +500,12 @@ class Connection {
   /** Ends the exchange once its answer is sent: the connection is closed, or waits to be accepted again. */
   close(): void {
     if (!this.answer) return this.finish()
-    // the answers before this one do not wait for it
-    if (this.pending) this.socket.write(this.pending, 'latin1')
-    this.pending = ''
+    // the answers before this one do not wait for it, unless it comes at once
+    if (this.pending) setImmediate(() => {
+      if (!this.answer || !this.pending) return
+      this.socket.write(this.pending, 'latin1')
+      this.pending = ''
+    })
     this.answer.then(content => {
       this.answer = undefined
       if (!this.socket.destroyed) this.send(content)
@@ -997,7 +1005,7 @@ function framing_of(head: string, is_1_0: boolean) {
 
 // uri-host [ ":" port ] (RFC 9110, 7.2), but without the comma, which would be a list
 const REG_NAME   = raw`(?:[\w\-.~!$&'()*+;=]|%[\da-fA-F]{2})+`
-const IP_LITERAL = raw`\[(?:v[\da-fA-F]+\.[\w\-.~!$&'()*+,;=:]+|([\da-fA-F:.]+))\]`
+const IP_LITERAL = raw`\[(?:v[\da-fA-F]+\.[\w\-.~!$&'()*+;=:]+|([\da-fA-F:.]+))\]`
 const HOST       = new RegExp(raw`^(?:${REG_NAME}|${IP_LITERAL})(:\d*)?[\t ]*$`)
 
 function is_host(text: string): boolean {
@@ -1078,10 +1086,11 @@ function own_content(own: unknown, request: Request, content: Content | string):
   if (request.method !== 'CONNECT' || own.status >= 300) return own
   // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
   const head = own.head.replace(/Content-Length: \d+\r\n$/, '')
-  return { ...own, head, body: NO_BYTES, close: true }
+  const bodiless: Made = { ...own, head, body: NO_BYTES, short_body: '', close: true }
+  return bodiless
 }
 
-function is_content(value: unknown): value is Content {
+function is_content(value: unknown): value is Made {
   return value instanceof http
 }
 
@@ -1112,13 +1121,12 @@ function response_text(content: Content, is_last: boolean, has_body: boolean): s
     date = `Date: ${new Date(now * 1000).toUTCString()}\r\n`
     latest = undefined
   }
-  if (content === latest && has_body && !is_last) return latest_text
-  const is_short = has_body && content.body.length <= MAX_SHORT_BODY_BYTES
-  const body = is_short ? Buffer.from(content.body).toString('latin1') : ''
-  const text = `${content.head}${date}${is_last ? 'Connection: close\r\n' : ''}\r\n${body}`
-  if (is_last || !has_body) return text
+  const { head, short_body } = content as Made
+  if (is_last) return `${head}${date}Connection: close\r\n\r\n${has_body ? short_body : ''}`
+  if (!has_body) return `${head}${date}\r\n`
+  if (latest !== content) latest_text = `${head}${date}\r\n${short_body}`
   latest = content
-  return latest_text = text
+  return latest_text
 }
 
 // ── log text: made safe for a terminal ──

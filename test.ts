@@ -1788,6 +1788,7 @@ describe('HTTP/1.1 to the letter', () => {
         get('Host: b'),
         get('Host: a'),
         get('X: y', 'hOST: a'),
+        lines('GET /x HTTP/1.1', 'Host: [v1.a', 'Host: b]', ''),
         lines('GET /x HTTP/1.0', 'Host: a', 'Host: a', '')],
       ['a Host that is no uri-host with optional port (RFC 9112, 3.2)',
         ...['', ' ', 'u@a', 'u:p@a', '@a', 'a/', 'a/x', 'a,b', 'a, b', 'a b', 'a\tb', 'http://a', 'a:b', 'a:-1',
@@ -3519,14 +3520,16 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     const GREEDY: [what: string, text: string, times: number][] = [
       ['pictures', GET_PICTURE, 500],
       ['pages', GET, 10_000],
+      ['promised pages', request('GET /promised'), 10_000],
     ]
+    const promised = http`HTTP/1.1 200 OK\n\n${x(8_000)}`
     for (const [what, text, times] of GREEDY) it(`leave others their turn after 1 MiB: ${times} ${what}`, async t => {
       let greedy = 0, before = Infinity
       const answer: Answer = ({ src }) => {
         if (src === '/honest') before = greedy
         // it arrives while the first answer of the other is made
         else if (greedy++ === 0) honest.write(request('GET /honest'))
-        return undefined
+        return src === '/promised' ? Promise.resolve(promised) : undefined
       }
       const { port } = await start(t, { answer }), honest = new Peer(port)
       await within('a connection', once(honest.socket, 'connect'))
