@@ -3123,6 +3123,19 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       assert.ok(held < 10_000, `each holds ${Math.round(held)} bytes`)
       for (const { socket } of clients) socket.destroy()
     })
+
+    it('after a large body of its own was sent to it', async t => {
+      const options = 'answer: () => http`HTTP/1.1 200 OK\\n\\n${Buffer.alloc(150_000)}`'
+      const server = await start_program(t, { options })
+      const clients = Array.from({ length: 50 }, () => new Peer(server.port))
+      await server.runs_until('has all connections', async () => (await look(server)).connections === 50)
+      const before = await look(server)
+      for (const peer of clients) peer.write(GET)
+      for (const peer of clients) await peer.comes('the whole body', () => body_of(peer.text).length === 150_000)
+      const held = ((await look(server)).held - before.held) / clients.length
+      assert.ok(held < 20_000, `each holds ${Math.round(held)} bytes`)
+      for (const { socket } of clients) socket.destroy()
+    })
   })
 
   describe('backpressure', { concurrency: 3 }, () => {
