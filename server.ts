@@ -672,7 +672,7 @@ type Need = 'idle_ms' | 'head_ms' | 'text_ms' | 'body_ms' | 'continue'
 /** Why no more comes: the limit is over, or the client has ended. */
 type Ending = 'late' | 'end'
 type ReaderServer = Pick<Listener, 'limits' | 'answer' | 'bodies'>
-type Steps<Result> = Generator<Need, Result, Ending | undefined>
+type Steps<Result> = Generator<Need, Result, void>
 
 /** A request as `answer` gets it. */
 export type Request = {
@@ -755,6 +755,8 @@ export class Reader {
   private readonly server: ReaderServer
   /** what has arrived and is not read, with a character for each byte */
   private text = ''
+  /** no more comes */
+  private ending: Ending | undefined
   /** the message that is read: its steps, its head once it is known to be one, its body so far */
   private steps: Steps<Received | undefined> | undefined
   private head = ''
@@ -770,14 +772,14 @@ export class Reader {
   /** Reads on to the next message, or says what is waited for. @throws Refusal */
   read(ending?: Ending): Received | Need {
     const { length } = this.text
+    this.ending = ending
     if (!this.steps) {
       if (length === 0) return 'idle_ms'
       const match = HEAD.exec(this.text), request = match && this.plain_request(match)
       if (request) return request
-      this.steps = this.read_message(this.whole_head(match))
+      this.steps = this.read_message()
     }
-    let { value, done } = this.steps.next()
-    if (!done && ending && value !== 'continue') ({ value, done } = this.steps.next(ending))
+    const { value, done } = this.steps.next()
     if (done) this.steps = undefined
     // a slice would keep in memory what is read already
     else if (this.text.length < length) this.text = copy_of(this.text)
@@ -815,14 +817,8 @@ export class Reader {
     return new Received(text, method, target, NO_BYTES, close)
   }
 
-  /** What was matched, if it is a whole head: a copy, because a slice would keep the piece in memory. */
-  private whole_head(match: RegExpExecArray | null): string | undefined {
-    const [head = '', method, , , end] = match ?? [], is_whole = (method ?? end) !== undefined
-    return is_whole && head.length <= this.server.limits.head_bytes ? copy_of(head) : undefined
-  }
-
-  private *read_message(whole_head: string | undefined): Steps<Received | undefined> {
-    const head = this.head = whole_head ?? (yield* this.wait_for_head())
+  private *read_message(): Steps<Received | undefined> {
+    const head = this.head = yield* this.wait_for_head()
     if (!head) return this.take_text()
     const { target_bytes, body_bytes } = this.server.limits
     const [method = '', target = '', version = ''] = head.split(/[ \r]/, 3)
@@ -844,27 +840,28 @@ export class Reader {
   /** Waits until a head is whole; '' for a text that is not HTTP, and for nothing. */
   private *wait_for_head(): Steps<string> {
     const { head_bytes } = this.server.limits
-    for (let may_be_empty = true, ending: Ending | undefined; ; ) {
+    for (let may_be_empty = true; ; ) {
       // one empty line before a request is ignored (RFC 9112, 2.2)
       if (may_be_empty && this.text.startsWith('\r\n')) {
         this.take(2)
         may_be_empty = false
       }
-      const match = HEAD.exec(this.text), head = this.whole_head(match)
-      if (head) return head
-      const is_over = (match?.[0] ?? this.text).length > head_bytes
+      const match = HEAD.exec(this.text), [head = '', method, , , end] = match ?? []
+      const is_over = (match ? head : this.text).length > head_bytes, is_whole = (method ?? end) !== undefined
+      // copies, because a slice would keep in memory what is read already
+      if (is_whole && !is_over) return copy_of(head)
+      this.text = copy_of(this.text)
       const start = this.text.slice(0, head_bytes), is_http = MEANT_AS_HTTP.test(start)
       const may_be_http = is_http || MAY_BE_HTTP.test(start)
       if (is_over && may_be_http) throw this.too_long_head(start)
-      if (match && !is_over && is_http) throw wrong_head(match[0])
-      const is_meant = ending === 'late' ? is_http || /^[A-Z]+$/.test(start) : is_http && start !== '\r'
-      if (ending && !match && is_meant) throw cut_off(ending)
-      if (match || is_over || ending) return ''
-      this.text = copy_of(this.text)
+      if (match && !is_over && is_http) throw wrong_head(head)
+      const is_meant = this.ending === 'late' ? is_http || /^[A-Z]+$/.test(start) : is_http && start !== '\r'
+      if (this.ending && !match && is_meant) throw cut_off(this.ending)
+      if (match || is_over || this.ending) return ''
       const { length } = this.text
       // a head that drips is not matched again for each byte
-      do ending = yield !this.text ? 'idle_ms' : may_be_http ? 'head_ms' : 'text_ms'
-      while (is_http && !ending && !this.text.includes('\n', length) && this.text.length <= head_bytes)
+      do yield !this.text ? 'idle_ms' : may_be_http ? 'head_ms' : 'text_ms'
+      while (is_http && !this.ending && !this.text.includes('\n', length) && this.text.length <= head_bytes)
     }
   }
 
@@ -908,24 +905,21 @@ export class Reader {
 
   /** Waits for so many bytes of the body, and keeps them; `most` is all there may be. */
   private *take_bytes(length: number, most: number): Steps<void> {
-    for (let missing = length; ; yield* this.wait_for_body()) {
-      const piece = this.text.slice(0, missing)
-      this.take(piece.length)
-      missing -= piece.length
-      // without an answer, nobody asks for it
-      if (this.server.answer) this.keep(piece, most)
-      if (missing === 0) return
-    }
+    for (let missing = length; (missing -= this.keep(missing, most)) > 0; ) yield* this.wait_for_body()
   }
 
   private *wait_for_body(): Steps<void> {
-    const ending = yield 'body_ms'
-    if (ending) throw cut_off(ending)
+    if (this.ending) throw cut_off(this.ending)
+    yield 'body_ms'
   }
 
-  /** Adds a piece to the body, which grows by doubling, so that each byte is moved a few times at most. */
-  private keep(piece: string, most: number): void {
-    const { bodies, limits } = this.server, { body, body_length } = this, length = body_length + piece.length
+  /** Moves what has arrived to the body, which grows by doubling, so that each byte is moved a few times at most. */
+  private keep(missing: number, most: number): number {
+    const piece = this.text.slice(0, missing), length = this.body_length + piece.length
+    this.take(piece.length)
+    // without an answer, nobody asks for it
+    if (!this.server.answer) return piece.length
+    const { bodies, limits } = this.server, { body, body_length } = this
     if (length > body.length) {
       const size = Math.max(length, Math.min(2 * body.length, most)), growth = size - body.length
       if (bodies.bytes + growth > limits.all_bodies_bytes)
@@ -934,7 +928,8 @@ export class Reader {
       this.body = Buffer.allocUnsafeSlow(size)
       body.copy(this.body)
     }
-    this.body_length += this.body.write(piece, body_length, 'latin1')
+    this.body_length = length
+    return this.body.write(piece, body_length, 'latin1')
   }
 
   private too_long_head(start: string): Refusal {

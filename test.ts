@@ -3109,8 +3109,11 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       ['many requests', long_gets, 300],
       ['a long head', request('GET /', `X: ${x(16_000)}`), 1],
       ['a large body before half a head', `${body}GET / HT`, 1],
+      // long enough for a slice of what came before it
+      ['many requests before half a head', long_gets + GET.slice(0, 20), 300],
       ['a large body before half a body', body + post_of(9, 'x'), 1],
       ['many requests before half a body', long_gets + post_of(9, 'x'), 300],
+      ['many requests before some of a body', long_gets + post_of(1_000, x(500)), 300],
     ]
     for (const [what, text, answers] of SERVED) it(`after ${what}`, async t => {
       const server = await start_program(t, { options: 'answer: () => http`HTTP/1.1 200 OK\\n\\nok`' })
