@@ -878,7 +878,7 @@ export class Reader {
     const { head_bytes, body_bytes } = this.server.limits
     for (let room = body_bytes, line_room = head_bytes; ; ) {
       const what = 'the size of a chunk in hexadecimal digits'
-      const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, what, line_room), size = parseInt(digits, 16)
+      const [line = '', digits = ''] = yield* this.take_match(CHUNK_LINE, what, line_room), size = parseInt(digits, 16)
       if (!Number.isSafeInteger(size)) throw bad_request(`expected a smaller chunk, got ${shown(line)} (RFC 9112, 7.1)`)
       if (size > room) throw too_long('413 Content Too Large', 'a body', body_bytes)
       room -= size
@@ -891,14 +891,15 @@ export class Reader {
   }
 
   /** Waits until a pattern matches what has arrived, and takes that; its first group is undefined for what is wrong. */
-  private *take_match(pattern: RegExp, what: string, room: number): Steps<RegExpExecArray> {
+  private *take_match(pattern: RegExp, what: string, room: number): Steps<string[]> {
     for (;;) {
       const match = pattern.exec(this.text), [text = '', right] = match ?? []
       if ((match ? text : this.text).length > room)
         throw new Refusal('431 Request Header Fields Too Large', 'the chunk extensions and trailers are too long')
       if (match && right === undefined) throw bad_request(`expected ${what}, got ${shown(text)} (RFC 9112, 7.1)`)
       this.take(text.length)
-      if (match) return match
+      // copies, because a slice would keep in memory what is read already
+      if (right !== undefined) return [copy_of(text), copy_of(right)]
       yield* this.wait_for_body()
     }
   }

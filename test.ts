@@ -3114,6 +3114,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       ['a large body before half a body', body + post_of(9, 'x'), 1],
       ['many requests before half a body', long_gets + post_of(9, 'x'), 300],
       ['many requests before some of a body', long_gets + post_of(1_000, x(500)), 300],
+      ['many requests before some of a chunk', long_gets + chunked_post(`9;${x(20)}\r\nx`), 300],
     ]
     for (const [what, text, answers] of SERVED) it(`after ${what}`, async t => {
       const server = await start_program(t, { options: 'answer: () => http`HTTP/1.1 200 OK\\n\\nok`' })
