@@ -777,7 +777,7 @@ export class Reader {
       if (length === 0) return 'idle_ms'
       const match = HEAD.exec(this.text), request = match && this.plain_request(match)
       if (request) return request
-      this.steps = this.read_message()
+      this.steps = this.read_message(this.whole_head(match))
     }
     const { value, done } = this.steps.next()
     if (done) this.steps = undefined
@@ -817,8 +817,14 @@ export class Reader {
     return new Received(text, method, target, NO_BYTES, close)
   }
 
-  private *read_message(): Steps<Received | undefined> {
-    const head = this.head = yield* this.wait_for_head()
+  /** What was matched, if it is a whole head: a copy, because a slice would keep the piece in memory. */
+  private whole_head(match: RegExpExecArray | null): string | undefined {
+    const [head = '', method, , , end] = match ?? [], is_whole = (method ?? end) !== undefined
+    return is_whole && head.length <= this.server.limits.head_bytes ? copy_of(head) : undefined
+  }
+
+  private *read_message(whole_head: string | undefined): Steps<Received | undefined> {
+    const head = this.head = whole_head ?? (yield* this.wait_for_head())
     if (!head) return this.take_text()
     const { target_bytes, body_bytes } = this.server.limits
     const [method = '', target = '', version = ''] = head.split(/[ \r]/, 3)
@@ -840,21 +846,19 @@ export class Reader {
   /** Waits until a head is whole; '' for a text that is not HTTP, and for nothing. */
   private *wait_for_head(): Steps<string> {
     const { head_bytes } = this.server.limits
-    for (let may_be_empty = true; ; ) {
+    let may_be_empty = true
+    for (this.text = copy_of(this.text); ; ) {
       // one empty line before a request is ignored (RFC 9112, 2.2)
       if (may_be_empty && this.text.startsWith('\r\n')) {
         this.take(2)
         may_be_empty = false
       }
-      const match = HEAD.exec(this.text), [head = '', method, , , end] = match ?? []
-      const is_over = (match ? head : this.text).length > head_bytes, is_whole = (method ?? end) !== undefined
-      // copies, because a slice would keep in memory what is read already
-      if (is_whole && !is_over) return copy_of(head)
-      this.text = copy_of(this.text)
-      const start = this.text.slice(0, head_bytes), is_http = MEANT_AS_HTTP.test(start)
-      const may_be_http = is_http || MAY_BE_HTTP.test(start)
+      const match = HEAD.exec(this.text), head = this.whole_head(match), start = this.text.slice(0, head_bytes)
+      if (head) return head
+      const is_over = (match?.[0] ?? this.text).length > head_bytes
+      const is_http = MEANT_AS_HTTP.test(start), may_be_http = is_http || MAY_BE_HTTP.test(start)
       if (is_over && may_be_http) throw this.too_long_head(start)
-      if (match && !is_over && is_http) throw wrong_head(head)
+      if (match && !is_over && is_http) throw wrong_head(match[0])
       const is_meant = this.ending === 'late' ? is_http || /^[A-Z]+$/.test(start) : is_http && start !== '\r'
       if (this.ending && !match && is_meant) throw cut_off(this.ending)
       if (match || is_over || this.ending) return ''
@@ -877,36 +881,43 @@ export class Reader {
   private *read_chunks(): Steps<void> {
     const { head_bytes, body_bytes } = this.server.limits
     for (let room = body_bytes, line_room = head_bytes; ; ) {
-      const what = 'the size of a chunk in hexadecimal digits'
-      const [line = '', digits = ''] = yield* this.take_match(CHUNK_LINE, what, line_room), size = parseInt(digits, 16)
-      if (!Number.isSafeInteger(size)) throw bad_request(`expected a smaller chunk, got ${shown(line)} (RFC 9112, 7.1)`)
+      const { size, extra } = yield* this.read_chunk_line(line_room)
       if (size > room) throw too_long('413 Content Too Large', 'a body', body_bytes)
       room -= size
-      // what a line has besides: an extension, and zeros before the size
-      line_room -= line.length - 2 - size.toString(16).length
+      line_room -= extra
       if (size === 0) return void (yield* this.take_match(TRAILERS, 'field lines after the last chunk', line_room))
       yield* this.take_bytes(size, body_bytes)
       yield* this.take_match(CHUNK_END, 'CR LF after the data of a chunk', 2)
     }
   }
 
+  /** The size of a chunk, and how many bytes its line has besides: an extension, and zeros before the size. */
+  private *read_chunk_line(room: number): Steps<{ size: number, extra: number }> {
+    const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, 'the size of a chunk in hexadecimal digits', room)
+    const size = parseInt(digits, 16)
+    if (!Number.isSafeInteger(size)) throw bad_request(`expected a smaller chunk, got ${shown(line)} (RFC 9112, 7.1)`)
+    return { size, extra: line.length - 2 - size.toString(16).length }
+  }
+
   /** Waits until a pattern matches what has arrived, and takes that; its first group is undefined for what is wrong. */
-  private *take_match(pattern: RegExp, what: string, room: number): Steps<string[]> {
+  private *take_match(pattern: RegExp, what: string, room: number): Steps<RegExpExecArray> {
     for (;;) {
       const match = pattern.exec(this.text), [text = '', right] = match ?? []
       if ((match ? text : this.text).length > room)
         throw new Refusal('431 Request Header Fields Too Large', 'the chunk extensions and trailers are too long')
       if (match && right === undefined) throw bad_request(`expected ${what}, got ${shown(text)} (RFC 9112, 7.1)`)
       this.take(text.length)
-      // copies, because a slice would keep in memory what is read already
-      if (right !== undefined) return [copy_of(text), copy_of(right)]
+      if (match) return match
       yield* this.wait_for_body()
     }
   }
 
   /** Waits for so many bytes of the body, and keeps them; `most` is all there may be. */
   private *take_bytes(length: number, most: number): Steps<void> {
-    for (let missing = length; (missing -= this.keep(missing, most)) > 0; ) yield* this.wait_for_body()
+    for (let missing = length; ; yield* this.wait_for_body()) {
+      missing -= this.keep(missing, most)
+      if (missing === 0) return
+    }
   }
 
   private *wait_for_body(): Steps<void> {
