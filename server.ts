@@ -169,23 +169,22 @@ const MAX_MS = 86_400_000
 
 /** Checks the limits and completes them; makes the log safe. */
 function checked(options: Options): Checked {
-  const { answer, log, signal, limits = {} } = options, all: Record<string, number> = { ...LIMITS }
+  const { answer, log, signal, limits = {} } = options
   for (const [name, value] of Object.entries({ answer, log }))
     if (value !== undefined && typeof value !== 'function')
       throw new TypeError(`${name} must be a function, got ${inspect(value)}`)
   if (signal !== undefined && typeof signal?.addEventListener !== 'function')
     throw new TypeError(`signal must be an AbortSignal, got ${inspect(signal)}`)
-  for (const [name, value] of Object.entries(limits)) {
-    if (value === undefined) continue
+  const given = Object.entries(limits).filter(([, value]) => value !== undefined)
+  const all: Limits = { ...LIMITS, ...Object.fromEntries(given) }
+  for (const [name, value] of Object.entries(all)) {
     if (!Object.hasOwn(LIMITS, name))
       throw new TypeError(`unknown limit ${name}; known limits: ${Object.keys(LIMITS).join(', ')}`)
-    if (typeof value !== 'number') throw new TypeError(`limits.${name} must be a number, got ${inspect(value)}`)
-    const most = MAX_BYTES[name] ?? MAX_MS
-    if (!Number.isInteger(value) || value < 1 || value > most)
-      throw new RangeError(`limits.${name} must be a whole number from 1 to ${most}, got ${value}`)
-    all[name] = value
+    const most = MAX_BYTES[name] ?? MAX_MS, is_right = Number.isInteger(value) && value >= 1 && value <= most
+    const Kind = typeof value === 'number' ? RangeError : TypeError
+    if (!is_right) throw new Kind(`limits.${name} must be a whole number from 1 to ${most}, got ${inspect(value)}`)
   }
-  return { ...options, log: log ? safe_log(log) : silent, limits: all as Limits }
+  return { ...options, log: log ? safe_log(log) : silent, limits: all }
 }
 
 /** Opens a file that stands beside this module; a bundler that makes CommonJS of it leaves no import.meta.url. */
