@@ -231,23 +231,24 @@ const MAX_SHORT_BODY_BYTES = 8_192
  */
 export function http(strings: TemplateStringsArray, ...values: Value[]): Content {
   if (!Array.isArray(strings)) throw type_error(`http is a template tag without parentheses, got ${inspect(strings)}`)
-  let written = '', in_head = true
-  const parts: (string | Uint8Array)[] = []
+  let written = ''
+  // of the body: once it has begun, it has some
+  const parts: Uint8Array[] = []
   strings.forEach((text, i) => {
-    const [for_head = '', for_body] = in_head ? text.split(/\n\r?\n([^]*)/, 2) : ['', text]
+    const [for_head = '', for_body] = parts.length ? ['', text] : text.split(/\n\r?\n([^]*)/, 2)
     written += for_head
-    if (for_body !== undefined) parts.push(for_body)
-    in_head = for_body === undefined
-    if (i < values.length && in_head) written += head_value(values[i], written)
-    else if (i < values.length) parts.push(body_value(values[i]))
+    if (for_body !== undefined) parts.push(Buffer.from(for_body))
+    if (i === values.length) return
+    const value: unknown = values[i]
+    if (!parts.length) written += head_value(value, written)
+    else parts.push(value instanceof Uint8Array ? value : Buffer.from(text_value(value)))
   })
 
   // an empty value may leave an empty line
   const lines = `${written}\n`.replace(/(?:\r?\n)+/g, '\r\n')
-  const status = Number(RESPONSE_HEAD.exec(lines)?.[1] ?? 0)
-  if (!status) throw type_error(wrong_response(lines))
-  const body = parts.every(part => typeof part === 'string') ? Buffer.from(parts.join(''))
-    : Buffer.concat(parts.map(part => Buffer.from(part)))
+  const [right = '', status_code] = RESPONSE_HEAD.exec(lines) ?? [], status = Number(status_code)
+  if (right !== lines) throw type_error(wrong_line(lines.slice(right.length).split('\r\n', 1)[0] ?? '', right === ''))
+  const body = Buffer.concat(parts)
   // RFC 9110, 6.4.1
   const bodiless = status < 200 || status === 204 || status === 304
   if ((bodiless || status === 205) && body.length)
@@ -268,24 +269,14 @@ const { raw }       = String
 const VALUE         = raw`[\t\x20-\x7e\x80-\xff]*`
 const TOKEN         = raw`[!#$%&'*+\-.^_\x60|~\w]+`
 const FIELD_LINE    = raw`${TOKEN}:${VALUE}\r\n`
-const RESPONSE_HEAD = new RegExp(raw`^HTTP/1\.1 ([1-5]\d\d) ${VALUE}\r\n(?:${FIELD_LINE})*$`)
+const RESPONSE_HEAD = new RegExp(raw`^HTTP/1\.1 ([1-5]\d\d) ${VALUE}\r\n(?:${FIELD_LINE})*`)
 
-function wrong_response(lines: string): string {
-  const [first = '', ...fields] = lines.split('\r\n').slice(0, -1), is_first = !RESPONSE_HEAD.test(`${first}\r\n`)
-  const is_wrong = (field: string): boolean => !RESPONSE_HEAD.test(`HTTP/1.1 200 \r\n${field}\r\n`)
-  const wrong = is_first ? first : fields.find(is_wrong) ?? '', got = `got ${inspect(wrong)}`
-  const name = is_first ? 'the status line' : wrong.split(':', 1)[0]
-  if (/[^\0-\xff]/.test(wrong))
-    return `${name} must have characters of latin1 only, with others percent-encoded, ${got}`
+function wrong_line(line: string, is_first: boolean): string {
+  const got = `got ${inspect(line)}`, name = is_first ? 'the status line' : line.split(':', 1)[0]
+  if (/[^\0-\xff]/.test(line)) return `${name} must have characters of latin1 only, with others percent-encoded, ${got}`
   if (is_first)
     return `a response must begin with a status line such as 'HTTP/1.1 200 OK' (only OK may be missing), ${got}`
   return `expected a field line such as Content-Type: text/html, not indented, or an empty line before the body, ${got}`
-}
-
-function body_value(value: unknown): string | Uint8Array {
-  if (value instanceof Uint8Array) return value
-  if (typeof value === 'string' || typeof value === 'number') return String(value)
-  throw type_error(`a body value must be text, a number or bytes, got ${inspect(value)}`)
 }
 
 /** A value for the head; `written` is what stands before it, whose last line tells the field. */
@@ -294,21 +285,21 @@ function head_value(value: unknown, written: string): string {
   // pairs have lines of their own
   if (is_list && !(value instanceof Uint8Array) && written.endsWith('\n'))
     return Array.from(value as Iterable<unknown>, field_line).join('\n')
-  if (typeof value !== 'string' && typeof value !== 'number')
-    throw type_error(`a head value must be text or a number, got ${inspect(value)}`)
-  const text = String(value)
+  const text = text_value(value), field = written.slice(written.lastIndexOf('\n') + 1) + text
   if (!/[\0-\x1f\x7f]/.test(text)) return text
-  const field = written.slice(written.lastIndexOf('\n') + 1) + text
   throw type_error(`a head value must not have control characters, got ${inspect(field)}`)
 }
 
+function text_value(value: unknown): string {
+  if (typeof value === 'string' || typeof value === 'number') return String(value)
+  throw type_error(`a value must be text or a number, or bytes for the body, got ${inspect(value)}`)
+}
+
 function field_line(pair: unknown): string {
-  if (!Array.isArray(pair) || pair.length !== 2)
+  const [name, value, ...more]: unknown[] = Array.isArray(pair) ? pair : [], is_name = /^[^: \0-\x1f\x7f]+$/
+  if (typeof name !== 'string' || !is_name.test(name) || more.length)
     throw type_error(`expected a pair such as ['Content-Type', 'text/html'], got ${inspect(pair)}`)
-  const [name, value]: unknown[] = pair
-  if (typeof name !== 'string' || !/^[^: ]+$/.test(name))
-    throw type_error(`expected a field name such as Content-Type, got ${inspect(name)}`)
-  return `${head_value(name, '')}: ${head_value(value, `${name}: `)}`
+  return `${name}: ${head_value(value, `${name}: `)}`
 }
 
 /** An error whose stack begins at the caller of `http`. */
