@@ -327,8 +327,8 @@ class Listener extends Server {
   readonly log: Log
   readonly answer: Answer | undefined
   readonly bodies = { bytes: 0 }
-  /** the time of the last tick: good enough for deadlines, and free */
-  now = performance.now()
+  /** the time that the ticks so far make: good enough for deadlines, and free */
+  now_ms = 0
   stopping = false
   private readonly open_connections = new Map<Socket, Connection>()
   private readonly socket_listeners = listeners_of(this.open_connections)
@@ -371,12 +371,9 @@ class Listener extends Server {
   }
 
   private start_clock(signal: AbortSignal | undefined): void {
-    let last_tick = performance.now()
     const timer = setInterval(() => {
-      const passed_ms = performance.now() - last_tick
-      last_tick += passed_ms
-      // a process that was held up must not punish its clients for it: what has arrived meanwhile is read first
-      this.now += Math.min(passed_ms, 2 * TICK_MS)
+      // counted: a process that was held up must not punish its clients for it; what has arrived meanwhile is read first
+      this.now_ms += TICK_MS
       setImmediate(() => { for (const conn of this.open_connections.values()) conn.check_deadline() })
     }, TICK_MS).unref()
     const stop = (): void => void this.stop()
@@ -468,7 +465,7 @@ class Connection {
   constructor(socket: Socket, server: Listener) {
     this.socket = socket
     this.server = server
-    this.since = server.now
+    this.since = server.now_ms
     this.reader = new Reader(server)
     // a system call, so skipped if nobody sees it; an IPv4 address may come as ::ffff:127.0.0.1
     const is_seen = server.answer !== undefined || server.log !== silent
@@ -525,7 +522,7 @@ class Connection {
 
   /** Ends the state if it has lasted too long. Times are taken at ticks, so one tick is added: never be early. */
   check_deadline(): void {
-    if (this.server.now - this.since <= this.limit_ms + TICK_MS) return
+    if (this.server.now_ms - this.since <= this.limit_ms + TICK_MS) return
     if (this.is_reading) return this.proceed('late')
     if (this.state !== 'answering') return void this.socket.destroy()
     this.message?.abort()
@@ -552,7 +549,7 @@ class Connection {
 
   private enter(state: State): void {
     this.state = state
-    this.since = this.server.now
+    this.since = this.server.now_ms
   }
 
   /** Writes what is ready, then reads the next request and hands it over, or waits for it. */
