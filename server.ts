@@ -333,8 +333,8 @@ class Listener extends Server {
   private readonly open_connections = new Map<Socket, Connection>()
   private readonly socket_listeners = listeners_of(this.open_connections)
   private readonly ready: Connection[] = []
-  /** connections that came after the signal to stop: read once no more come */
-  private readonly held: Socket[] = []
+  /** how many turns have brought nobody, once it is stopping */
+  private quiet_turns = 0
   private resolve_accept: ((accepted: Accepted) => void) | undefined
 
   constructor({ limits, log, answer, signal }: Checked) {
@@ -364,7 +364,9 @@ class Listener extends Server {
   }
 
   private connect(socket: Socket): void {
-    if (this.stopping && this.listening) this.held.push(socket.pause())
+    // after the signal to stop: read once no more come
+    if (this.stopping && this.listening) socket.pause()
+    this.quiet_turns = 0
     this.open_connections.set(socket, new Connection(socket, this))
     const { on_data, on_end, on_error, on_close } = this.socket_listeners
     socket.on('data', on_data).on('end', on_end).on('error', on_error).on('close', on_close)
@@ -372,33 +374,28 @@ class Listener extends Server {
 
   private start_clock(signal: AbortSignal | undefined): void {
     const timer = setInterval(() => {
-      // counted: a process that was held up must not punish its clients for it; what has arrived meanwhile is read first
+      // a process that was held up must not punish its clients: no time is counted, what has arrived is read first
       this.now_ms += TICK_MS
       setImmediate(() => { for (const conn of this.open_connections.values()) conn.check_deadline() })
     }, TICK_MS).unref()
-    const stop = (): void => void this.stop()
     this.once('close', () => {
       clearInterval(timer)
-      signal?.removeEventListener('abort', stop)
+      signal?.removeEventListener('abort', this.stop)
     })
-    if (signal?.aborted) stop()
-    signal?.addEventListener('abort', stop)
+    if (signal?.aborted) this.stop()
+    signal?.addEventListener('abort', this.stop)
   }
 
-  private async stop(): Promise<void> {
+  private readonly stop = async (): Promise<void> => {
     this.stopping = true
     const cut_off = (): void => { for (const socket of this.open_connections.keys()) socket.destroy() }
     setTimeout(cut_off, this.limits.stop_ms).unref()
     for (const conn of this.open_connections.values()) conn.check_deadline()
     // closing resets connections that wait to be accepted
     const deadline = performance.now() + LAST_ACCEPTS_MS
-    for (let idle_turns = 0; idle_turns < LAST_ACCEPTS_TURNS && performance.now() < deadline; ) {
-      const came = this.held.length
-      await new Promise(setImmediate)
-      idle_turns = this.held.length > came ? 0 : idle_turns + 1
-    }
+    while (this.quiet_turns++ < LAST_ACCEPTS_TURNS && performance.now() < deadline) await new Promise(setImmediate)
     if (this.listening) this.close()
-    for (const socket of this.held.splice(0)) socket.resume()
+    for (const socket of this.open_connections.keys()) socket.resume()
   }
 }
 
