@@ -520,10 +520,9 @@ class Connection {
   /** Ends the state if it has lasted too long. Times are taken at ticks, so one tick is added: never be early. */
   check_deadline(): void {
     if (this.server.now_ms - this.since <= this.limit_ms + TICK_MS) return
-    if (this.is_reading) return this.proceed('late')
-    if (this.state !== 'answering') return void this.socket.destroy()
-    this.message?.abort()
-    this.since = Infinity
+    if (this.is_reading) this.proceed('late')
+    else if (this.state === 'answering') this.message?.abort()
+    else this.socket.destroy()
   }
 
   private get limit_ms(): number {
