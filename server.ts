@@ -368,8 +368,9 @@ class Listener extends Server {
     if (this.stopping && this.listening) socket.pause()
     this.quiet_turns = 0
     this.open_connections.set(socket, new Connection(socket, this))
-    const { on_data, on_end, on_error, on_close } = this.socket_listeners
-    socket.on('data', on_data).on('end', on_end).on('error', on_error).on('close', on_close)
+    const { on_data, on_end, on_close } = this.socket_listeners
+    // no answer waits until another is acknowledged (RFC 1122, 4.2.3.4); an error needs nothing: 'close' follows
+    socket.setNoDelay(true).on('data', on_data).on('end', on_end).on('error', silent).on('close', on_close)
   }
 
   private start_clock(signal: AbortSignal | undefined): void {
@@ -424,8 +425,6 @@ function listeners_of(connections: Map<Socket, Connection>) {
   return {
     on_data(this: Socket, piece: Buffer): void { connections.get(this)?.on_data(piece) },
     on_end(this: Socket): void { connections.get(this)?.on_end() },
-    // 'close' follows
-    on_error(): void {},
     on_close(this: Socket): void {
       connections.get(this)?.on_close()
       connections.delete(this)
@@ -589,8 +588,6 @@ class Connection {
     if (this.socket.isPaused()) this.socket.resume()
     if (need === this.state || need === 'idle_ms' && this.state === 'silent_ms') return
     this.enter(need)
-    // the next answer is not to wait until this one is acknowledged (RFC 1122, 4.2.3.4)
-    if (need === 'idle_ms') this.socket.setNoDelay(true)
     if (need === 'text_ms') setTimeout(() => { if (this.state === 'text_ms') this.proceed('late') }, TEXT_WAIT_MS)
   }
 
@@ -617,8 +614,7 @@ class Connection {
   private write(): boolean {
     const { socket, body, has_much } = this, has_body = body.length > 0
     if (!this.is_full) {
-      // the end of one slice is not to wait until the one before is acknowledged (RFC 1122, 4.2.3.4)
-      if (has_body) socket.setNoDelay(true).cork()
+      if (has_body) socket.cork()
       if (this.pending) socket.write(this.pending, 'latin1')
       if (has_body) socket.write(body.subarray(0, WRITE_BYTES))
       if (has_body) socket.uncork()
