@@ -777,6 +777,7 @@ export class Reader {
     this.body = NO_BYTES
     this.body_length = 0
     this.head = ''
+    this.is_first = false
   }
 
   clear(): void {
@@ -791,7 +792,6 @@ export class Reader {
     const { head_bytes, target_bytes } = this.server.limits
     if (method === undefined || text.length > head_bytes || target.length > target_bytes) return undefined
     this.take(text.length)
-    this.is_first = false
     const close = minor === '0' || /\n[Cc]onnection: close\r/.test(text)
     return new Received(text, method, target, NO_BYTES, close)
   }
@@ -808,7 +808,6 @@ export class Reader {
     const { target_bytes, body_bytes } = this.server.limits
     const [method = '', target = '', version = ''] = head.split(/[ \r]/, 3)
     this.take(head.length)
-    this.is_first = false
     if (!version.startsWith('HTTP/1.'))
       throw new Refusal('505 HTTP Version Not Supported', `expected HTTP/1.1, got ${version}`)
     if (target.length > target_bytes) throw too_long('414 URI Too Long', 'a request-target', target_bytes)
