@@ -2282,8 +2282,8 @@ describe('HTTP/1.1 to the letter', () => {
 
     it('says what it expected and what came', async () => {
       const SAID: [message: string, text: string][] = [
-        [lines('GET / HTTP/1.1 ', 'Host: a', ''), "a request-target and HTTP/1.1, got 'GET / HTTP/1.1 ' "],
-        [request('GET /', 'X y '), "a name, a colon and a value, got 'X y ' "],
+        [lines('GET / HTTP/1.1 ', 'Host: a', ''), "a request-target, HTTP/1.1 and CR LF, got 'GET / HTTP/1.1 \\r\\n' "],
+        [request('GET /', 'X y '), "a name, a colon, a value and CR LF, got 'X y \\r\\n' "],
         [lines('GET / HTTP/1.1', 'Host: a,b', ''), "a Host with a name or an address, got 'a,b' "],
         [lines('GET / HTTP/1.1', ''), "a Host with a name or an address, got 'none' "],
       ]
