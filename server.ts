@@ -1010,9 +1010,7 @@ function in_origin_form(head: string, method: string, target: string): { text: s
   return { text: without_host.replace('\r\n', () => `\r\nHost: ${host}\r\n`), src }
 }
 
-function shown(text: string): string {
-  return inspect(text.length > 80 ? `${text.slice(0, 80)}…` : text)
-}
+const shown = (text: string): string => inspect(text.length > 80 ? `${text.slice(0, 80)}…` : text)
 
 // ── answers: refusals, the user's answer, other methods, the date ──
 // A refusal is thrown, carries its content, and is caught in one place, by the connection, which closes after it.
