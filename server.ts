@@ -1171,18 +1171,13 @@ function arguments_of(args: string[]) {
   return { ...others, port: Number(port) }
 }
 
-/** The program that runs, under the name that its user knows: server.ts, or wow-server where it is installed. */
-const program_name = (): string => basename(process.argv[1] ?? '')
-
 function fail(error: unknown, { port, host }: { port?: number, host?: string } = {}): never {
   const { code = '', message = String(error) } = error as NodeJS.ErrnoException
-  const command = program_name() === 'server.ts' ? 'npx tsx server.ts' : 'npx wow-server'
   const not_here = `${host} is not an address of this computer: leave --host out to listen on every address`
   const why: Record<string, string> = {
-    EADDRINUSE: `port ${port} is in use: stop the program that uses it, or take another port, as in ${command} 8080`,
+    EADDRINUSE: `port ${port} is in use: stop the program that uses it, or take another port, as in --port 8080`,
     EACCES: `port ${port} needs special rights: take one from 1024 up`,
-    ENOTFOUND: not_here,
-    EADDRNOTAVAIL: not_here,
+    ENOTFOUND: not_here, EADDRNOTAVAIL: not_here,
   }
   const is_usage = code.startsWith('ERR_PARSE_ARGS')
   console.error(on_one_line(why[code] ?? (is_usage ? `${message.split(/\.[ \n]/, 1)[0]}; see --help` : message)))
@@ -1213,7 +1208,7 @@ function print_addresses({ address, family, port }: AddressInfo, host: string, p
 
 function main(): void {
   const given = arguments_of(process.argv.slice(2)), { port, host, quiet, help } = given
-  if (help) return console.log(`Usage: ${program_name()} ${HELP}`)
+  if (help) return console.log(`Usage: ${basename(process.argv[1] ?? '')} ${HELP}`)
   // Deno asks its user before it tells the environment, which says whether there are colours
   const colours = !('Deno' in globalThis) && process.stdout.isTTY && process.stdout.hasColors()
   const paint = (colour: 'cyan' | 'green') => (text: string): string => colours ? styleText(colour, text) : text
