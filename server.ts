@@ -1227,10 +1227,8 @@ function main(): void {
   process.on('SIGINT', stopping).on('SIGTERM', stopping)
 }
 
-// npm's commands are links
+// run, not imported; Node 20 has no import.meta.main, and npm's commands are links
 const is_program = (path: string): boolean => existsSync(path) && realpathSync(path) === fileURLToPath(import.meta.url)
-
-// run, not imported; Node 20 has no import.meta.main
 if (import.meta.main ?? is_program(process.argv[1] ?? '')) {
   try {
     main()
