@@ -1164,10 +1164,9 @@ function arguments_of(args: string[]) {
       help: { type: 'boolean', default: false },
     },
   })
-  const ports = [...named, ...positionals], [port = '8000'] = ports
-  if (ports.length > 1) throw new Error(`expected one port, got more: ${ports.join(' ')}`)
+  const ports = [...named, ...positionals], port = ports.length ? ports.join(' ') : '8000'
   if (!/^\d{1,5}$/.test(port) || Number(port) > 65_535)
-    throw new Error(`the port must be a number from 0 to 65535, got ${port}`)
+    throw new Error(`the port must be one number from 0 to 65535, got ${port}`)
   return { ...others, port: Number(port) }
 }
 
