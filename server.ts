@@ -330,8 +330,7 @@ class Listener extends Server {
   /** the time that the ticks so far make: good enough for deadlines, and free */
   now_ms = 0
   stopping = false
-  private readonly open_connections = new Map<Socket, Connection>()
-  private readonly socket_listeners = listeners_of(this.open_connections)
+  readonly open_connections = new Set<Connection>()
   private readonly ready: Connection[] = []
   /** how many turns have brought nobody, once it is stopping */
   private quiet_turns = 0
@@ -342,7 +341,12 @@ class Listener extends Server {
     this.limits = limits
     this.log = log
     this.answer = answer
-    this.on('connection', socket => this.connect(socket))
+    this.on('connection', socket => {
+      // after the signal to stop: read once no more come
+      if (this.stopping && this.listening) socket.pause()
+      this.quiet_turns = 0
+      this.open_connections.add(new Connection(socket, this))
+    })
     // one accept that fails (no file descriptor is free) does not end the server; a failure to listen is for the user
     this.on('error', (error: NodeJS.ErrnoException) => {
       if (error.syscall !== 'accept' && this.listenerCount('error') === 1) throw error
@@ -363,21 +367,11 @@ class Listener extends Server {
     else this.ready.push(conn)
   }
 
-  private connect(socket: Socket): void {
-    // after the signal to stop: read once no more come
-    if (this.stopping && this.listening) socket.pause()
-    this.quiet_turns = 0
-    this.open_connections.set(socket, new Connection(socket, this))
-    const { on_data, on_end, on_close } = this.socket_listeners
-    // no answer waits until another is acknowledged (RFC 1122, 4.2.3.4); an error needs nothing: 'close' follows
-    socket.setNoDelay(true).on('data', on_data).on('end', on_end).on('error', silent).on('close', on_close)
-  }
-
   private start_clock(signal: AbortSignal | undefined): void {
     const timer = setInterval(() => {
       // a process that was held up must not punish its clients: no time is counted, what has arrived is read first
       this.now_ms += TICK_MS
-      setImmediate(() => { for (const conn of this.open_connections.values()) conn.check_deadline() })
+      setImmediate(() => { for (const conn of this.open_connections) conn.check_deadline() })
     }, TICK_MS).unref()
     this.once('close', () => {
       clearInterval(timer)
@@ -389,14 +383,14 @@ class Listener extends Server {
 
   private readonly stop = async (): Promise<void> => {
     this.stopping = true
-    const cut_off = (): void => { for (const socket of this.open_connections.keys()) socket.destroy() }
+    const cut_off = (): void => { for (const { socket } of this.open_connections) socket.destroy() }
     setTimeout(cut_off, this.limits.stop_ms).unref()
-    for (const conn of this.open_connections.values()) conn.check_deadline()
+    for (const conn of this.open_connections) conn.check_deadline()
     // closing resets connections that wait to be accepted
     const deadline = performance.now() + LAST_ACCEPTS_MS
     while (this.quiet_turns++ < LAST_ACCEPTS_TURNS && performance.now() < deadline) await new Promise(setImmediate)
     if (this.listening) this.close()
-    for (const socket of this.open_connections.keys()) socket.resume()
+    for (const { socket } of this.open_connections) socket.resume()
   }
 }
 
@@ -420,17 +414,11 @@ type Address = readonly [address: string, port: number]
 
 type State = 'silent_ms' | Exclude<Need, 'continue'> | 'answering' | 'write_ms' | 'linger_ms'
 
-/** The listeners that all sockets share, because thousands of idle connections should take little memory. */
-function listeners_of(connections: Map<Socket, Connection>) {
-  return {
-    on_data(this: Socket, piece: Buffer): void { connections.get(this)?.on_data(piece) },
-    on_end(this: Socket): void { connections.get(this)?.on_end() },
-    on_close(this: Socket): void {
-      connections.get(this)?.on_close()
-      connections.delete(this)
-    },
-  }
-}
+/** A socket knows its connection, so that all can share their listeners: thousands that are idle take little memory. */
+type KnownSocket = Socket & { conn: Connection }
+function on_data(this: KnownSocket, piece: Buffer): void { this.conn.on_data(piece) }
+function on_end(this: KnownSocket): void { this.conn.on_end() }
+function on_close(this: KnownSocket): void { this.conn.on_close() }
 
 /** How long to wait for the rest of a text that is not HTTP and has no line end: TCP may have split it. */
 const TEXT_WAIT_MS = 200
@@ -459,7 +447,9 @@ class Connection {
   private last = false
 
   constructor(socket: Socket, server: Listener) {
-    this.socket = socket
+    this.socket = Object.assign(socket, { conn: this })
+    // no answer waits until another is acknowledged (RFC 1122, 4.2.3.4); an error needs nothing: 'close' follows
+    socket.setNoDelay(true).on('data', on_data).on('end', on_end).on('error', silent).on('close', on_close)
     this.server = server
     this.since = server.now_ms
     this.reader = new Reader(server)
@@ -511,6 +501,7 @@ class Connection {
   }
 
   on_close(): void {
+    this.server.open_connections.delete(this)
     this.message?.abort()
     // the user's answer may still work with the body
     if (!this.answer) this.reader.clear()
