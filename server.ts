@@ -487,7 +487,7 @@ class Connection {
   }
 
   on_data(piece: Buffer): void {
-    if (this.state === 'linger_ms') return
+    if (this.socket.writableEnded) return
     this.reader.push(piece)
     if (this.is_reading) this.proceed()
     // stop reading: TCP pushes back
@@ -576,7 +576,7 @@ class Connection {
   }
 
   private wait(need: Exclude<Need, 'continue'>): void {
-    if (this.socket.isPaused()) this.socket.resume()
+    this.socket.resume()
     if (need === this.state || need === 'idle_ms' && this.state === 'silent_ms') return
     this.enter(need)
     if (need === 'text_ms') setTimeout(() => { if (this.state === 'text_ms') this.proceed('late') }, TEXT_WAIT_MS)
@@ -620,15 +620,12 @@ class Connection {
     return false
   }
 
-  /** Sends the end, and reads on: closing with something unread is a reset, which can destroy the answer. */
+  /** Sends the end, and drops what comes: closing with something unread is a reset, which can destroy the answer. */
   private end(): void {
     this.message = undefined
     this.reader.clear()
     this.enter('write_ms')
-    this.socket.end(() => {
-      this.enter('linger_ms')
-      if (this.socket.isPaused()) this.socket.resume()
-    })
+    this.socket.end(() => this.enter('linger_ms')).resume()
   }
 }
 
