@@ -561,7 +561,6 @@ class Connection {
       this.message = this.reader.refused
       this.server.log('Connected by', this.addr)
       this.server.log('Request is:', this.message.text)
-      this.last = true
       this.send(refusal.content)
       return undefined
     }
