@@ -949,13 +949,11 @@ const CODINGS = /^((?:[\t ]*(?!chunked[\t ;,])[^\t ,][^,]*,)+)?[\t ]*chunked[\t 
 
 /** What a head says of the body (RFC 9112, 6.3) and of the connection (9.3). */
 function framing_of(head: string, is_1_0: boolean) {
-  const fields = new Map<string, string>()
-  for (const [, field = '', value = ''] of head.matchAll(FRAMING_FIELD)) {
-    const name = field.toLowerCase(), before = fields.get(name)
-    fields.set(name, before === undefined ? value : `${before},${value}`)
-  }
-  // a field that appears twice has become a list
-  const host = fields.get('host'), length = fields.get('content-length'), codings = fields.get('transfer-encoding')
+  const fields: Record<string, string[]> = {}
+  for (const [, name = '', value = ''] of head.matchAll(FRAMING_FIELD)) (fields[name.toLowerCase()] ??= []).push(value)
+  // a field that appears twice becomes a list
+  const [host, length, codings, expect = '', connection = ''] =
+    ['host', 'content-length', 'transfer-encoding', 'expect', 'connection'].map(name => fields[name]?.join())
   if (host === undefined ? !is_1_0 : !is_host(host))
     throw bad_request(`expected a Host with a name or an address, got ${shown(host ?? 'none')} (RFC 9112, 3.2)`)
   if (length !== undefined && !(/^\d+[\t ]*$/.test(length) && Number.isSafeInteger(Number(length))))
@@ -966,11 +964,11 @@ function framing_of(head: string, is_1_0: boolean) {
   const coded = CODINGS.exec(codings ?? 'chunked')
   if (!coded) throw bad_request(`the last transfer coding, and no other, must be chunked, got ${shown(codings ?? '')}`)
   if (coded[1]) throw new Refusal('501 Not Implemented', 'chunked is the only transfer coding supported here')
-  const expect = fields.get('expect') ?? '', expected = EXPECTATIONS.exec(expect)
+  const expected = EXPECTATIONS.exec(expect)
   if (!expected)
     throw new Refusal('417 Expectation Failed', `the only expectation may be 100-continue, got ${shown(expect)}`)
   const bytes = Number(length ?? 0), chunked = codings !== undefined, has_body = bytes > 0 || chunked
-  const close = is_1_0 || /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(fields.get('connection') ?? '')
+  const close = is_1_0 || /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(connection)
   return { length: bytes, chunked, expects_100: has_body && expected[1] !== undefined && !is_1_0, close }
 }
 
