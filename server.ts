@@ -1047,9 +1047,8 @@ Content | string | Promise<Content | string> {
 
 function own_content(own: unknown, request: Request, content: Content | string): Content | string {
   if (own === undefined) return content
-  if (!is_content(own))
-    return failed(request, `answer must return a Content made by http, or undefined, got ${summary(own)}`)
-  if (own.status < 200) return failed(request, `answer must return a status from 200 on, got ${own.status}`)
+  if (!is_content(own) || own.status < 200)
+    return failed(request, `answer must return a response of http (200 or more), or undefined, got ${summary(own)}`)
   if (request.method !== 'CONNECT' || own.status >= 300) return own
   // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
   const head = own.head.replace(/Content-Length: \d+\r\n$/, '')
