@@ -233,22 +233,23 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
   if (!Array.isArray(strings)) throw type_error(`http is a template tag without parentheses, got ${inspect(strings)}`)
   let written = ''
   // of the body: once it has begun, it has some
-  const parts: Uint8Array[] = []
+  const parts: (string | Uint8Array)[] = []
   strings.forEach((text, i) => {
     const [for_head = '', for_body] = parts.length ? ['', text] : text.split(/\n\r?\n([^]*)/, 2)
     written += for_head
-    if (for_body !== undefined) parts.push(Buffer.from(for_body))
+    if (for_body !== undefined) parts.push(for_body)
     if (i === values.length) return
     const value: unknown = values[i]
     if (!parts.length) written += head_value(value, written)
-    else parts.push(value instanceof Uint8Array ? value : Buffer.from(text_value(value)))
+    else parts.push(value instanceof Uint8Array ? value : text_value(value))
   })
 
   // an empty value may leave an empty line
   const lines = `${written}\n`.replace(/(?:\r?\n)+/g, '\r\n')
   const [right = '', status_code] = RESPONSE_HEAD.exec(lines) ?? [], status = Number(status_code)
   if (right !== lines) throw type_error(wrong_line(lines.slice(right.length).split('\r\n', 1)[0] ?? '', right === ''))
-  const body = Buffer.concat(parts)
+  const body = parts.every(part => typeof part === 'string') ? Buffer.from(parts.join(''))
+    : Buffer.concat(parts.map(part => typeof part === 'string' ? Buffer.from(part) : part))
   // RFC 9110, 6.4.1
   const bodiless = status < 200 || status === 204 || status === 304
   if ((bodiless || status === 205) && body.length)
