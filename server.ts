@@ -1132,15 +1132,13 @@ const LAST_LOG_MS = 500
 
 const HELP = `[port] [--host address] [--quiet]
 
-  port        the port to listen on; 8000 if not given, 0 for any that is free
-  -p, --port  another way to give the port
-  --host      the address to listen on; every address of this computer if not given
-  --quiet     print no requests
-  --help      print this text`
+  port     the port to listen on, also as --port or -p; 8000 if not given, 0 for any that is free
+  --host   the address to listen on; every address of this computer if not given
+  --quiet  print no requests
+  --help   print this text`
 
-function arguments_of(args: string[]) {
+function given_arguments() {
   const { values: { port: named, ...others }, positionals } = parseArgs({
-    args,
     allowPositionals: true,
     options: {
       port: { type: 'string', short: 'p', multiple: true, default: [] },
@@ -1191,7 +1189,7 @@ function print_addresses({ address, family, port }: AddressInfo, host: string, p
 }
 
 function main(): void {
-  const given = arguments_of(process.argv.slice(2)), { port, host, quiet, help } = given
+  const given = given_arguments(), { port, host, quiet, help } = given
   if (help) return console.log(`Usage: ${basename(process.argv[1] ?? '')} ${HELP}`)
   // Deno asks its user before it tells the environment, which says whether there are colours
   const colours = !('Deno' in globalThis) && process.stdout.isTTY && process.stdout.hasColors()
