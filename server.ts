@@ -674,7 +674,7 @@ class Received implements Request {
   private made_headers: Headers | undefined
   private controller: AbortController | undefined
 
-  constructor(text: string, method: string, src: string, body: Uint8Array<ArrayBuffer>, close: boolean) {
+  constructor(text: string, method = '', src = '', body: Uint8Array<ArrayBuffer> = NO_BYTES, close = true) {
     this.text = text
     this.method = method
     this.src = src
@@ -756,7 +756,7 @@ export class Reader {
   /** The part of a refused message that has arrived, for the log. */
   get refused(): Received {
     const text = this.head || this.text.slice(0, this.server.limits.head_bytes)
-    return new Received(text, text.startsWith('HEAD ') ? 'HEAD' : '', '', NO_BYTES, true)
+    return new Received(text, text.startsWith('HEAD ') ? 'HEAD' : '')
   }
 
   /** Lets go of the message that was read. */
@@ -840,7 +840,7 @@ export class Reader {
     const { text } = this
     if (/[^\r\n]/.test(text) && !this.is_first) throw bad_request(`expected another request here, got ${shown(text)}`)
     this.clear()
-    return /[^\r\n]/.test(text) ? new Received(text, '', '', NO_BYTES, true) : undefined
+    return /[^\r\n]/.test(text) ? new Received(text) : undefined
   }
 
   /** Reads a chunked body (RFC 9112, 7.1). Its trailers are dropped (RFC 9110, 6.5.1). */
