@@ -352,7 +352,19 @@ class Listener extends Server {
     this.on('error', (error: NodeJS.ErrnoException) => {
       if (error.syscall !== 'accept' && this.listenerCount('error') === 1) throw error
     })
-    this.on('listening', () => this.start_clock(signal))
+    this.on('listening', () => {
+      const timer = setInterval(() => {
+        // a process that was held up must not punish its clients: no time is counted, what has arrived is read first
+        this.now_ms += TICK_MS
+        setImmediate(() => { for (const conn of this.open_connections) conn.check_deadline() })
+      }, TICK_MS).unref()
+      this.once('close', () => {
+        clearInterval(timer)
+        signal?.removeEventListener('abort', this.stop)
+      })
+      if (signal?.aborted) this.stop()
+      signal?.addEventListener('abort', this.stop)
+    })
   }
 
   /** The next connection on which a whole request waits, and the client's address. */
@@ -366,20 +378,6 @@ class Listener extends Server {
     this.resolve_accept = undefined
     if (resolve_accept) resolve_accept([conn, conn.addr])
     else this.ready.push(conn)
-  }
-
-  private start_clock(signal: AbortSignal | undefined): void {
-    const timer = setInterval(() => {
-      // a process that was held up must not punish its clients: no time is counted, what has arrived is read first
-      this.now_ms += TICK_MS
-      setImmediate(() => { for (const conn of this.open_connections) conn.check_deadline() })
-    }, TICK_MS).unref()
-    this.once('close', () => {
-      clearInterval(timer)
-      signal?.removeEventListener('abort', this.stop)
-    })
-    if (signal?.aborted) this.stop()
-    signal?.addEventListener('abort', this.stop)
   }
 
   private readonly stop = async (): Promise<void> => {
