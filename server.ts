@@ -382,8 +382,7 @@ class Listener extends Server {
 
   private readonly stop = async (): Promise<void> => {
     this.stopping = true
-    const cut_off = (): void => { for (const { socket } of this.open_connections) socket.destroy() }
-    setTimeout(cut_off, this.limits.stop_ms).unref()
+    setTimeout(() => { for (const { socket } of this.open_connections) socket.destroy() }, this.limits.stop_ms).unref()
     for (const conn of this.open_connections) conn.check_deadline()
     // closing resets connections that wait to be accepted
     const deadline = performance.now() + LAST_ACCEPTS_MS
