@@ -1030,8 +1030,7 @@ function other_method(method: string | undefined): Content {
 }
 
 /** What the user's answer gives, or else the article's content; 500 if it fails. */
-function ask(answer: Answer | undefined, request: Request | undefined, content: Content | string):
-Content | string | Promise<Content | string> {
+function ask(answer: Answer | undefined, request: Request | undefined, content: Content | string) {
   if (!answer || !request) return content
   try {
     const own: unknown = answer(request)
