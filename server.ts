@@ -435,9 +435,9 @@ class Connection {
   private readonly reader: Reader
   private state: State = 'silent_ms'
   private since: number
-  /** what is answered now, and the answer to it if that is promised */
+  /** what is answered now, and the answer to it; '' if there is none yet */
   private message: Received | undefined
-  private answer: Promise<Content | string> | undefined
+  private answer: Content | string | Promise<Content | string> = ''
   /** what is not written yet, and a large body that follows it */
   private pending = ''
   private body: Uint8Array = NO_BYTES
@@ -462,26 +462,19 @@ class Connection {
   /** The text of the request that waits: its head in HTTP, with a character for each byte. */
   recv(): string { return this.message?.text ?? '' }
 
-  /** Sends an answer, or the one that is promised. */
-  sendall(content: Content | string | Promise<Content | string>): void {
-    if (content instanceof Promise) this.answer = content
-    else this.send(content)
-  }
+  /** Takes the answer to send, or the promise of one. */
+  sendall(content: Content | string | Promise<Content | string>): void { this.answer = content }
 
   /** Ends the exchange once its answer is sent: the connection is closed, or waits to be accepted again. */
   close(): void {
-    if (!this.answer) return this.finish()
+    if (!(this.answer instanceof Promise)) return this.finish(this.answer)
     // the answers before this one do not wait for it, unless it comes at once
     if (this.pending) setImmediate(() => {
       if (!this.answer || !this.pending) return
       this.socket.write(this.pending, 'latin1')
       this.pending = ''
     })
-    this.answer.then(content => {
-      this.answer = undefined
-      if (!this.socket.destroyed) this.send(content)
-      this.finish()
-    })
+    this.answer.then(content => this.finish(content))
   }
 
   on_data(piece: Buffer): void {
@@ -592,7 +585,9 @@ class Connection {
     if (has_body && content.body.length > MAX_SHORT_BODY_BYTES) this.body = content.body
   }
 
-  private finish(): void {
+  private finish(content: Content | string): void {
+    this.answer = ''
+    if (!this.socket.destroyed) this.send(content)
     this.message = undefined
     this.reader.release()
     this.proceed()
