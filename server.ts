@@ -797,8 +797,7 @@ export class Reader {
     if (expects_100 && this.text === '') yield 'continue'
     if (chunked) yield* this.read_chunks()
     else yield* this.take_bytes(length, length)
-    const body = this.body.subarray(0, this.body_length)
-    return new Received(text, method, src, body, close || method === 'CONNECT')
+    return new Received(text, method, src, this.body.subarray(0, this.body_length), close || method === 'CONNECT')
   }
 
   /** Waits until a head is whole; '' for a text that is not HTTP, and for nothing. */
@@ -905,22 +904,18 @@ export class Reader {
   private too_long_head(start: string): Refusal {
     const { head_bytes, target_bytes } = this.server.limits
     const [line = '', rest] = start.split('\r\n', 2), target = line.split(' ', 2)[1]
-    if (target === undefined)
-      return new Refusal('501 Not Implemented', `expected a method, got more than ${head_bytes} letters`)
+    if (target === undefined) return too_long('501 Not Implemented', 'a method', head_bytes)
     if (rest === undefined || target.length > target_bytes)
       return too_long('414 URI Too Long', 'a request-target', target_bytes)
     return too_long('431 Request Header Fields Too Large', 'a head', head_bytes)
   }
 }
 
-function too_long(status: string, what: string, bytes: number): Refusal {
-  return new Refusal(status, `${what} may have at most ${bytes} bytes`)
-}
+const too_long = (status: string, what: string, bytes: number): Refusal =>
+  new Refusal(status, `${what} may have at most ${bytes} bytes`)
 
 /** A text of its own: one that was cut from a long text keeps all of that in memory. */
-function copy_of(text: string): string {
-  return Buffer.from(text, 'latin1').toString('latin1')
-}
+const copy_of = (text: string): string => Buffer.from(text, 'latin1').toString('latin1')
 
 /** Says what is wrong with a head, whose last line is the wrong one. */
 function wrong_head(head: string): Refusal {
@@ -958,8 +953,7 @@ function framing_of(head: string, is_1_0: boolean) {
   if (!coded) throw bad_request(`the last transfer coding, and no other, must be chunked, got ${shown(codings ?? '')}`)
   if (coded[1]) throw new Refusal('501 Not Implemented', 'chunked is the only transfer coding supported here')
   const expected = EXPECTATIONS.exec(expect)
-  if (!expected)
-    throw new Refusal('417 Expectation Failed', `the only expectation may be 100-continue, got ${shown(expect)}`)
+  if (!expected) throw new Refusal('417 Expectation Failed', `expected 100-continue at most, got ${shown(expect)}`)
   const bytes = Number(length ?? 0), chunked = codings !== undefined, has_body = bytes > 0 || chunked
   const close = is_1_0 || /(?:^|,)[\t ]*close[\t ]*(?:,|$)/i.test(connection)
   return { length: bytes, chunked, expects_100: has_body && expected[1] !== undefined && !is_1_0, close }
@@ -980,8 +974,7 @@ function in_origin_form(head: string, method: string, target: string): { text: s
   const has_own_form = method === 'CONNECT' || method === 'OPTIONS' && target === '*'
   if (has_own_form || target.startsWith('/')) return { text: head, src: target }
   const [, s, host = '', path = ''] = /^http(s?):\/\/([^/?]*)(.*)$/i.exec(target) ?? []
-  if (!is_host(host))
-    throw bad_request(`expected a path, or an http address, got ${shown(target)} (RFC 9112, 3.2)`)
+  if (!is_host(host)) throw bad_request(`expected a path, or an http address, got ${shown(target)} (RFC 9112, 3.2)`)
   if (s) throw new Refusal('421 Misdirected Request', 'https is not served on this connection')
   const src = path.startsWith('/') ? path : `/${path}`
   const without_host = head.replace(target, () => src).replace(/\r\nhost:[^\r]*/i, '')
@@ -1044,13 +1037,10 @@ function own_content(own: unknown, request: Request, content: Content | string):
   if (request.method !== 'CONNECT' || own.status >= 300) return own
   // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
   const head = own.head.replace(/Content-Length: \d+\r\n$/, '')
-  const bodiless: Made = { ...own, head, body: NO_BYTES, short_body: '', close: true }
-  return bodiless
+  return { ...own, head, body: NO_BYTES, short_body: '', close: true } satisfies Made
 }
 
-function is_content(value: unknown): value is Made {
-  return value instanceof http
-}
+const is_content = (value: unknown): value is Made => value instanceof http
 
 function failed({ method, src }: Request, error: unknown): Content {
   console.error(on_one_line(`${method} ${src} failed: ${typeof error === 'string' ? error : summary(error)}`))
@@ -1073,18 +1063,13 @@ function summary(value: unknown): string {
 let second = 0, date = '', latest: Content | undefined, latest_text = ''
 
 function response_text(content: Content, is_last: boolean, has_body: boolean): string {
-  const now = Math.floor(Date.now() / 1000)
-  if (now !== second) {
-    second = now
-    date = `Date: ${new Date(now * 1000).toUTCString()}\r\n`
-    latest = undefined
-  }
+  const now = Math.floor(Date.now() / 1000), is_usual = has_body && !is_last
+  if (now !== second) [second, date, latest] = [now, new Date(now * 1000).toUTCString(), undefined]
+  if (content === latest && is_usual) return latest_text
   const { head, short_body } = content as Made
-  if (is_last) return `${head}${date}Connection: close\r\n\r\n${has_body ? short_body : ''}`
-  if (!has_body) return `${head}${date}\r\n`
-  if (latest !== content) latest_text = `${head}${date}\r\n${short_body}`
-  latest = content
-  return latest_text
+  const text = `${head}Date: ${date}\r\n${is_last ? 'Connection: close\r\n' : ''}\r\n${has_body ? short_body : ''}`
+  if (is_usual) [latest, latest_text] = [content, text]
+  return text
 }
 
 // ── log text: made safe for a terminal ──
@@ -1110,8 +1095,7 @@ function printable(text: string): string {
 
 /** Text on one line, with its control characters as \xHH. */
 function on_one_line(text: string): string {
-  const as_hex = (control: string): string => `\\x${control.charCodeAt(0).toString(16).padStart(2, '0')}`
-  return text.replace(/[\0-\x1f\x7f-\x9f]/g, as_hex)
+  return text.replace(/[\0-\x1f\x7f-\x9f]/g, char => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`)
 }
 
 // ── command line ──
