@@ -207,6 +207,8 @@ export type Content = {
   /** status line and field lines, without Date, Connection and the empty line */
   readonly head: string
   readonly body: Uint8Array
+  /** a body that is short as a text too, a character for each byte, to be one write with the head @internal */
+  readonly short_body: string
   /** it says `Connection: close` */
   readonly close: boolean
 }
@@ -261,9 +263,6 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
   const short_body = body.length > MAX_SHORT_BODY_BYTES ? '' : body.toString('latin1')
   return Object.freeze({ __proto__: http.prototype, status, head, body, close, short_body })
 }
-
-/** A content whose body, if it is short, is a text too: a character for each byte, to be one write with the head. */
-type Made = Content & { readonly short_body: string }
 
 // status-line = HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112, 4), then field lines (5)
 const { raw }       = String
@@ -354,7 +353,7 @@ class Listener extends Server {
     })
     this.on('listening', () => {
       const timer = setInterval(() => {
-        // a process that was held up must not punish its clients: no time is counted, what has arrived is read first
+        // a process that was held up must not punish its clients: a tick is a tick, and what has arrived is read first
         this.now_ms += TICK_MS
         setImmediate(() => { for (const conn of this.open_connections) conn.check_deadline() })
       }, TICK_MS).unref()
@@ -445,9 +444,10 @@ class Connection {
   private last = false
 
   constructor(socket: Socket, server: Listener) {
-    this.socket = Object.assign(socket, { conn: this })
-    // no answer waits until another is acknowledged (RFC 1122, 4.2.3.4); an error needs nothing: 'close' follows
-    socket.setNoDelay(true).on('data', on_data).on('end', on_end).on('error', silent).on('close', on_close)
+    this.socket = socket
+    Object.assign(socket, { conn: this })
+    // an error needs nothing: 'close' follows
+    socket.on('data', on_data).on('end', on_end).on('error', silent).on('close', on_close)
     this.server = server
     this.since = server.now_ms
     this.reader = new Reader(server)
@@ -580,9 +580,11 @@ class Connection {
     // this is the last one, too, if the client has ended or the server stops, and nothing is unread
     const nobody_asks = this.socket.readableEnded || this.server.stopping || !this.server.listening
     this.last ||= content.close || nobody_asks && this.reader.unread_bytes === 0
-    const has_body = this.message?.method !== 'HEAD'
+    const has_body = this.message?.method !== 'HEAD', is_long = has_body && content.body.length > MAX_SHORT_BODY_BYTES
     this.pending += response_text(content, this.last, has_body)
-    if (has_body && content.body.length > MAX_SHORT_BODY_BYTES) this.body = content.body
+    if (is_long) this.body = content.body
+    // what is sent next is not to wait until this is acknowledged (RFC 1122, 4.2.3.4)
+    if (is_long || !this.last) this.socket.setNoDelay(true)
   }
 
   private finish(content: Content | string): void {
@@ -1033,14 +1035,15 @@ function ask(answer: Answer | undefined, request: Request | undefined, content: 
 function own_content(own: unknown, request: Request, content: Content | string): Content | string {
   if (own === undefined) return content
   if (!is_content(own) || own.status < 200)
-    return failed(request, `answer must return a response of http (200 or more), or undefined, got ${summary(own)}`)
+    return failed(request,
+      `answer must return undefined or a Content made by http, of status 200 or more, got ${summary(own)}`)
   if (request.method !== 'CONNECT' || own.status >= 300) return own
   // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
   const head = own.head.replace(/Content-Length: \d+\r\n$/, '')
-  return { ...own, head, body: NO_BYTES, short_body: '', close: true } satisfies Made
+  return { ...own, head, body: NO_BYTES, short_body: '', close: true }
 }
 
-const is_content = (value: unknown): value is Made => value instanceof http
+const is_content = (value: unknown): value is Content => value instanceof http
 
 function failed({ method, src }: Request, error: unknown): Content {
   console.error(on_one_line(`${method} ${src} failed: ${typeof error === 'string' ? error : summary(error)}`))
@@ -1066,8 +1069,8 @@ function response_text(content: Content, is_last: boolean, has_body: boolean): s
   const now = Math.floor(Date.now() / 1000), is_usual = has_body && !is_last
   if (now !== second) [second, date, latest] = [now, new Date(now * 1000).toUTCString(), undefined]
   if (content === latest && is_usual) return latest_text
-  const { head, short_body } = content as Made
-  const text = `${head}Date: ${date}\r\n${is_last ? 'Connection: close\r\n' : ''}\r\n${has_body ? short_body : ''}`
+  const close = is_last ? 'Connection: close\r\n' : '', body = has_body ? content.short_body : ''
+  const text = `${content.head}Date: ${date}\r\n${close}\r\n${body}`
   if (is_usual) [latest, latest_text] = [content, text]
   return text
 }

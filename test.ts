@@ -1313,8 +1313,8 @@ server.on('listening', () => console.log(\`http://127.0.0.1:\${(server.address()
       rejects: /^Error: later \(at app\.ts:15:\d+\)$/,
       escapes: /^TypeError: .* control characters, got 'X: one\\ntwo\\x1[bB] C:\\\\dir' \(at app\.ts:17:\d+\)$/,
       text: /^one\\x0atwo\\x1b\[2J C:\\dir$/,
-      returns: /^answer must return a response of http \(200 or more\), or undefined, got (["'])Hello!\1$/,
-      interim: /^answer must return a response of http .*, got .*\bstatus: 100\b/,
+      returns: /^answer must return undefined or a Content made by http, of status 200 or more, got (["'])Hello!\1$/,
+      interim: /^answer must return .*, of status 200 or more, got .*\bstatus: 100\b/,
     }
 
     const programs = RUNTIMES.map(([name, args]) => [name, command(name), args] as const)
