@@ -636,34 +636,21 @@ type ReaderServer = Pick<Listener, 'limits' | 'answer' | 'bodies'>
 type Steps<Result> = Generator<Need, Result, void>
 
 /** A request as `answer` gets it. */
-export type Request = {
+export type Request = Readonly<Pick<Received, 'text' | 'method' | 'src' | 'headers' | 'body' | 'addr' | 'signal'>>
+
+/** A request that was received; or a text that is not HTTP, whose method and src are ''. */
+class Received {
   /** the head, with its empty line; a character for each byte (latin1), its target in origin-form */
   readonly text: string
   /** as it came, because methods are case-sensitive */
   readonly method: string
   /** path and query, whichever form the request-target had (`*` for OPTIONS, `host:port` for CONNECT) */
   readonly src: string
-  /** the fetch standard's, made when first asked for */
-  readonly headers: Headers
   /** whole; a chunked one put together */
-  readonly body: Uint8Array<ArrayBuffer>
-  /** the client's */
-  readonly addr: readonly [address: string, port: number]
-  /**
-   * made when first asked for; aborted when the client is gone or the server has stopped, before there is an answer
-   * (a client that leaves is not noticed while more than 64 KiB of its next requests wait)
-   */
-  readonly signal: AbortSignal
-}
-
-/** A request that was received; or a text that is not HTTP, whose method and src are ''. */
-class Received implements Request {
-  readonly text: string
-  readonly method: string
-  readonly src: string
   readonly body: Uint8Array<ArrayBuffer>
   /** the client sends no other request, or may not */
   readonly close: boolean
+  /** the client's */
   addr: Address = NO_ADDRESS
   private made_headers: Headers | undefined
   private controller: AbortController | undefined
@@ -676,11 +663,16 @@ class Received implements Request {
     this.close = close
   }
 
+  /** the fetch standard's, made when first asked for */
   get headers(): Headers {
     const fields = this.text.matchAll(/\n([^: \n]+):([^\r\n]*)/g)
     return this.made_headers ??= new Headers(Array.from(fields, ([, name = '', value = '']) => [name, value]))
   }
 
+  /**
+   * made when first asked for; aborted when the client is gone or the server has stopped, before there is an answer
+   * (a client that leaves is not noticed while more than 64 KiB of its next requests wait)
+   */
   get signal(): AbortSignal { return (this.controller ??= new AbortController()).signal }
   abort(): void { (this.controller ??= new AbortController()).abort() }
 }
