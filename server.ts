@@ -207,7 +207,7 @@ export type Content = {
   /** status line and field lines, without Date, Connection and the empty line */
   readonly head: string
   readonly body: Uint8Array
-  /** a body that is short as a text too, a character for each byte, to be one write with the head @internal */
+  /** the body as text, a character for each byte, if it is short: head and body are one write then @internal */
   readonly short_body: string
   /** it says `Connection: close` */
   readonly close: boolean
@@ -234,7 +234,7 @@ const MAX_SHORT_BODY_BYTES = 8_192
 export function http(strings: TemplateStringsArray, ...values: Value[]): Content {
   if (!Array.isArray(strings)) throw type_error(`http is a template tag without parentheses, got ${inspect(strings)}`)
   let written = ''
-  // of the body: once it has begun, it has some
+  // the body's parts: there are some once the head is over
   const parts: (string | Uint8Array)[] = []
   strings.forEach((text, i) => {
     const [for_head = '', for_body] = parts.length ? ['', text] : text.split(/\n\r?\n([^]*)/, 2)
