@@ -180,9 +180,10 @@ function checked(options: Options): Checked {
   for (const [name, value] of Object.entries(all)) {
     if (!Object.hasOwn(LIMITS, name))
       throw new TypeError(`unknown limit ${name}; known limits: ${Object.keys(LIMITS).join(', ')}`)
-    const most = MAX_BYTES[name] ?? MAX_MS, is_right = Number.isInteger(value) && value >= 1 && value <= most
-    const Kind = typeof value === 'number' ? RangeError : TypeError
-    if (!is_right) throw new Kind(`limits.${name} must be a whole number from 1 to ${most}, got ${inspect(value)}`)
+    const most = MAX_BYTES[name] ?? MAX_MS
+    if (Number.isInteger(value) && value >= 1 && value <= most) continue
+    const wrong = `limits.${name} must be a whole number from 1 to ${most}, got ${inspect(value)}`
+    throw typeof value === 'number' ? new RangeError(wrong) : new TypeError(wrong)
   }
   return { ...options, log: log ? safe_log(log) : silent, limits: all }
 }
@@ -207,7 +208,7 @@ export type Content = {
   /** status line and field lines, without Date, Connection and the empty line */
   readonly head: string
   readonly body: Uint8Array
-  /** the body as text, a character for each byte, if it is short: head and body are one write then @internal */
+  /** a short body as text, a character for each byte, to be written together with the head; or '' @internal */
   readonly short_body: string
   /** it says `Connection: close` */
   readonly close: boolean
@@ -234,7 +235,7 @@ const MAX_SHORT_BODY_BYTES = 8_192
 export function http(strings: TemplateStringsArray, ...values: Value[]): Content {
   if (!Array.isArray(strings)) throw type_error(`http is a template tag without parentheses, got ${inspect(strings)}`)
   let written = ''
-  // the body's parts: there are some once the head is over
+  // the parts of the body; none as long as the head goes on
   const parts: (string | Uint8Array)[] = []
   strings.forEach((text, i) => {
     const [for_head = '', for_body] = parts.length ? ['', text] : text.split(/\n\r?\n([^]*)/, 2)
@@ -248,8 +249,9 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
 
   // an empty value may leave an empty line
   const lines = `${written}\n`.replace(/(?:\r?\n)+/g, '\r\n')
-  const [right = '', status_code] = RESPONSE_HEAD.exec(lines) ?? [], status = Number(status_code)
-  if (right !== lines) throw type_error(wrong_line(lines.slice(right.length).split('\r\n', 1)[0] ?? '', right === ''))
+  // what matches is valid, up to the first line that is not
+  const [valid = '', status_code] = RESPONSE_HEAD.exec(lines) ?? [], status = Number(status_code)
+  if (valid !== lines) throw type_error(wrong_line(lines.slice(valid.length).split('\r\n', 1)[0] ?? '', valid === ''))
   const body = parts.every(part => typeof part === 'string') ? Buffer.from(parts.join(''))
     : Buffer.concat(parts.map(part => typeof part === 'string' ? Buffer.from(part) : part))
   // RFC 9110, 6.4.1
@@ -296,8 +298,8 @@ function text_value(value: unknown): string {
 }
 
 function field_line(pair: unknown): string {
-  const [name, value, ...more]: unknown[] = Array.isArray(pair) ? pair : [], is_name = /^[^: \0-\x1f\x7f]+$/
-  if (typeof name !== 'string' || !is_name.test(name) || more.length)
+  const [name, value]: unknown[] = Array.isArray(pair) && pair.length === 2 ? pair : []
+  if (typeof name !== 'string' || !/^[^: \0-\x1f\x7f]+$/.test(name))
     throw type_error(`expected a pair such as ['Content-Type', 'text/html'], got ${inspect(pair)}`)
   return `${name}: ${head_value(value, `${name}: `)}`
 }
@@ -327,12 +329,12 @@ class Listener extends Server {
   readonly log: Log
   readonly answer: Answer | undefined
   readonly bodies = { bytes: 0 }
-  /** the time that the ticks so far make: good enough for deadlines, and free */
+  /** TICK_MS for each tick so far: good enough for deadlines, and free */
   now_ms = 0
   stopping = false
   readonly open_connections = new Set<Connection>()
   private readonly ready: Connection[] = []
-  /** how many turns have brought nobody, once it is stopping */
+  /** turns of the event loop since the last connection, while it stops */
   private quiet_turns = 0
   private resolve_accept: ((accepted: Accepted) => void) | undefined
 
@@ -342,7 +344,7 @@ class Listener extends Server {
     this.log = log
     this.answer = answer
     this.on('connection', socket => {
-      // after the signal to stop: read once no more come
+      // a connection that comes while the server stops is read when no more come
       if (this.stopping && this.listening) socket.pause()
       this.quiet_turns = 0
       this.open_connections.add(new Connection(socket, this))
@@ -353,7 +355,7 @@ class Listener extends Server {
     })
     this.on('listening', () => {
       const timer = setInterval(() => {
-        // a process that was held up must not punish its clients: a tick is a tick, and what has arrived is read first
+        // a late tick counts as one, and what has arrived is read first: clients do not pay for a process held up
         this.now_ms += TICK_MS
         setImmediate(() => { for (const conn of this.open_connections) conn.check_deadline() })
       }, TICK_MS).unref()
@@ -384,9 +386,11 @@ class Listener extends Server {
     setTimeout(() => { for (const { socket } of this.open_connections) socket.destroy() }, this.limits.stop_ms).unref()
     for (const conn of this.open_connections) conn.check_deadline()
     // closing resets connections that wait to be accepted
+    this.quiet_turns = 0
     const deadline = performance.now() + LAST_ACCEPTS_MS
     while (this.quiet_turns++ < LAST_ACCEPTS_TURNS && performance.now() < deadline) await new Promise(setImmediate)
     if (this.listening) this.close()
+    // one that was paused because too much came pauses itself again
     for (const { socket } of this.open_connections) socket.resume()
   }
 }
@@ -415,6 +419,8 @@ type State = 'silent_ms' | Exclude<Need, 'continue'> | 'answering' | 'write_ms' 
 type KnownSocket = Socket & { conn: Connection }
 function on_data(this: KnownSocket, piece: Buffer): void { this.conn.on_data(piece) }
 function on_end(this: KnownSocket): void { this.conn.on_end() }
+// 'close' follows
+function on_error(): void {}
 function on_close(this: KnownSocket): void { this.conn.on_close() }
 
 /** How long to wait for the rest of a text that is not HTTP and has no line end: TCP may have split it. */
@@ -434,7 +440,7 @@ class Connection {
   private readonly reader: Reader
   private state: State = 'silent_ms'
   private since: number
-  /** what is answered now, and the answer to it; '' if there is none yet */
+  /** what is answered now, and the answer to it; '' before and after */
   private message: Received | undefined
   private answer: Content | string | Promise<Content | string> = ''
   /** what is not written yet, and a large body that follows it */
@@ -444,10 +450,8 @@ class Connection {
   private last = false
 
   constructor(socket: Socket, server: Listener) {
-    this.socket = socket
-    Object.assign(socket, { conn: this })
-    // an error needs nothing: 'close' follows
-    socket.on('data', on_data).on('end', on_end).on('error', silent).on('close', on_close)
+    this.socket = Object.assign(socket, { conn: this })
+    socket.on('data', on_data).on('end', on_end).on('error', on_error).on('close', on_close)
     this.server = server
     this.since = server.now_ms
     this.reader = new Reader(server)
@@ -470,6 +474,7 @@ class Connection {
     if (!(this.answer instanceof Promise)) return this.finish(this.answer)
     // the answers before this one do not wait for it, unless it comes at once
     if (this.pending) setImmediate(() => {
+      // answered meanwhile, or written
       if (!this.answer || !this.pending) return
       this.socket.write(this.pending, 'latin1')
       this.pending = ''
@@ -583,7 +588,7 @@ class Connection {
     const has_body = this.message?.method !== 'HEAD', is_long = has_body && content.body.length > MAX_SHORT_BODY_BYTES
     this.pending += response_text(content, this.last, has_body)
     if (is_long) this.body = content.body
-    // what is sent next is not to wait until this is acknowledged (RFC 1122, 4.2.3.4)
+    // the next slice, or the next answer, is not to wait until this is acknowledged (RFC 1122, 4.2.3.4)
     if (is_long || !this.last) this.socket.setNoDelay(true)
   }
 
@@ -745,7 +750,7 @@ export class Reader {
     return new Received(text, text.startsWith('HEAD ') ? 'HEAD' : '')
   }
 
-  /** Lets go of the message that was read. */
+  /** Lets go of the message that was read; what follows is not the first. */
   release(): void {
     this.server.bodies.bytes -= this.body.length
     this.body = NO_BYTES
@@ -913,6 +918,7 @@ const copy_of = (text: string): string => Buffer.from(text, 'latin1').toString('
 
 /** Says what is wrong with a head, whose last line is the wrong one. */
 function wrong_head(head: string): Refusal {
+  // the last line keeps its end, which may be what is wrong
   const lines = head.split(/\r\n(?!$)/), line = shown(lines.at(-1) ?? '')
   if (lines.length > 1) return bad_request(`expected a name, a colon, a value and CR LF, got ${line} (RFC 9112, 5)`)
   return bad_request(`expected a method, a request-target, HTTP/1.1 and CR LF, got ${line} (RFC 9112, 3)`)
@@ -1026,9 +1032,10 @@ function ask(answer: Answer | undefined, request: Request | undefined, content: 
 
 function own_content(own: unknown, request: Request, content: Content | string): Content | string {
   if (own === undefined) return content
-  if (!is_content(own) || own.status < 200)
-    return failed(request,
-      `answer must return undefined or a Content made by http, of status 200 or more, got ${summary(own)}`)
+  if (!is_content(own) || own.status < 200) {
+    const got = is_content(own) ? own.status : summary(own)
+    return failed(request, `answer must return undefined or a Content made by http, of status 200 or more, got ${got}`)
+  }
   if (request.method !== 'CONNECT' || own.status >= 300) return own
   // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
   const head = own.head.replace(/Content-Length: \d+\r\n$/, '')
@@ -1054,7 +1061,7 @@ function summary(value: unknown): string {
   }
 }
 
-/** Date (RFC 9110, 6.6.1) and the text of the last response, kept for a second: the same is often sent again. */
+/** Date (RFC 9110, 6.6.1) and the text of the last usual response, kept for a second: it is often sent again. */
 let second = 0, date = '', latest: Content | undefined, latest_text = ''
 
 function response_text(content: Content, is_last: boolean, has_body: boolean): string {
