@@ -24,7 +24,8 @@ const { http, LIMITS, Reader, serve } = await import(module_of('server')) as typ
 const { send } = await import(module_of('client')) as typeof import('./client.ts')
 
 const HERE = fileURLToPath(new URL('.', import.meta.url))
-const PICTURE = readFileSync(join(HERE, 'test.jpg'))
+/** A character for each byte, as in all that comes from a peer or a program. */
+const PICTURE = readFileSync(join(HERE, 'test.jpg'), 'latin1')
 const NODE = process.execPath
 const TSX = [NODE, '--import', import.meta.resolve('tsx')]
 const SCRATCH = realpathSync(mkdtempSync(join(tmpdir(), 'wow-server-')))
@@ -46,20 +47,22 @@ function command(...names: string[]): string | undefined {
   return found
 }
 
-/** Waits until a condition holds; looks again after each rest. */
-async function until(what: string, holds: () => boolean | Promise<boolean>, rest = () => pause(10)): Promise<void> {
-  for (const end = performance.now() + BOUND_MS; !await holds(); await rest()) {
-    assert.ok(performance.now() < end, `waited in vain until ${what}`)
-  }
-}
-
-/** Waits for a promise, but not for ever. */
-async function within<T>(what: string, promise: Promise<T>): Promise<T> {
+/** Waits for a promise, or until a function, called after each rest, gives something true; but not for ever. */
+async function until<T>(what: string, coming: Promise<T> | (() => T | Promise<T>), rest = () => pause(10)): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`waited in vain for ${what}`)), BOUND_MS)
+    timer = setTimeout(() => reject(new Error(`waited in vain until ${what}`)), BOUND_MS)
   })
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer))
+  try {
+    if (typeof coming !== 'function') return await Promise.race([coming, late])
+    for (;;) {
+      const value = await Promise.race([coming(), late])
+      if (value) return value
+      await Promise.race([rest(), late])
+    }
+  } finally {
+    clearTimeout(timer)
+  }
 }
 
 /** Where something is started that ends with its test, or with its suite. */
@@ -78,7 +81,7 @@ async function free_port(): Promise<number> {
 }
 
 /** A server in this process, with its ends of the open connections; `nobody` waits until there are none. */
-type Started = { port: number, server: Server, ends: Set<Socket>, nobody: () => Promise<void> }
+type Started = { port: number, server: Server, ends: Set<Socket>, nobody: () => Promise<unknown> }
 
 /** Starts a server in this process on a free port: `serve` with PATIENT limits, or one of another make. */
 async function start(t: Scope, options: Options | Server = {}): Promise<Started> {
@@ -105,21 +108,20 @@ class Program {
   readonly child: ChildProcess
   /** the exit code, or the signal that ended it */
   readonly exit: Promise<number | string>
+  /** what it has printed, a character for each byte */
+  out = ''
+  err = ''
   /** where it listens, once it has said so */
   port = 0
-  private readonly pieces: Record<'stdout' | 'stderr', Buffer[]> = { stdout: [], stderr: [] }
 
   constructor(t: Scope, [program = '', ...args]: string[], cwd = HERE, stdio: 'ignore' | 'ipc' = 'ignore') {
     const env = { ...process.env, NO_COLOR: '1', NODE_OPTIONS: '' }
     this.child = spawn(program, args, { cwd, env, detached: true, stdio: ['ignore', 'pipe', 'pipe', stdio] })
-    for (const name of ['stdout', 'stderr'] as const) this.child[name]?.on('data', data => this.pieces[name].push(data))
+    this.child.stdout?.setEncoding('latin1').on('data', text => { this.out += text })
+    this.child.stderr?.setEncoding('latin1').on('data', text => { this.err += text })
     this.exit = once(this.child, 'close').then(([code, signal]) => signal ?? code)
     t.after(() => this.end())
   }
-
-  get stdout(): Buffer { return Buffer.concat(this.pieces.stdout) }
-  get out(): string { return String(this.stdout) }
-  get err(): string { return String(Buffer.concat(this.pieces.stderr)) }
 
   /** Kills it and its group. */
   end(): void {
@@ -128,28 +130,23 @@ class Program {
     } catch { /* it has ended */ }
   }
 
-  /** Waits until it has printed an address to open. */
-  async listening(): Promise<this> {
-    await this.runs_until('listens', () => (this.port = Number(/:(\d+)\/\n/.exec(this.out)?.[1] ?? 0)) > 0)
-    return this
+  /** Waits for something as long as the program runs. */
+  until<T>(what: string, coming: Promise<T> | (() => T | Promise<T>)): Promise<T> {
+    const ended = this.exit.then(how => assert.fail(`it has ended with ${how}: ${this.out}${this.err}`))
+    return Promise.race([until(`${this.child.spawnargs.join(' ')} ${what}`, coming), ended])
   }
 
-  /** Waits until a condition holds, as long as the program runs. */
-  async runs_until(what: string, holds: () => boolean | Promise<boolean>): Promise<void> {
-    await until(`${this.child.spawnargs.join(' ')} ${what}`, async () => {
-      assert.equal(this.child.exitCode ?? this.child.signalCode, null, `it has ended: ${this.out}${this.err}`)
-      return holds()
-    })
+  /** Waits until it has printed an address to open. */
+  async listening(): Promise<this> {
+    this.port = Number(await this.until('listens', () => /:(\d+)\/\n/.exec(this.out)?.[1]))
+    return this
   }
 }
 
-type Run = { code: number | string, stdout: Buffer, stderr: string }
-
 /** Runs a program to its end. */
-async function run(t: Scope, args: string[], cwd = HERE): Promise<Run> {
-  const program = new Program(t, args, cwd)
-  const code = await within(`the end of ${args.join(' ')}`, program.exit)
-  return { code, stdout: program.stdout, stderr: program.err }
+async function run(t: Scope, args: string[], cwd = HERE): Promise<{ code: number | string, out: string, err: string }> {
+  const program = new Program(t, args, cwd), code = await until(`${args.join(' ')} has ended`, program.exit)
+  return { code, out: program.out, err: program.err }
 }
 
 /** The code of server.ts with PATIENT limits, except for the given ones. */
@@ -204,7 +201,7 @@ class Peer {
     while (!has_come()) {
       assert.ok(!this.over, `it ended before ${what} came: ${this.text.slice(-200)}`)
       const more = new Promise(resolve => this.socket.once('data', resolve))
-      await within(what, Promise.race([more, this.all]))
+      await until(`${what} has come`, Promise.race([more, this.all]))
     }
   }
 
@@ -222,7 +219,7 @@ class Peer {
 
   /** Waits until the server has closed its side, and closes ours. */
   async closed(): Promise<string> {
-    const text = await within('the end of a connection', this.all)
+    const text = await until('the connection has ended', this.all)
     // a reset leaves no port waiting (TIME_WAIT). But Node 20 never exits after the reset of a socket that is ending
     if (this.socket.writableEnded) this.socket.destroy()
     else this.socket.resetAndDestroy()
@@ -240,7 +237,7 @@ async function exchange(to: Started | number, ...pieces: (string | RegExp | numb
   const peer = new Peer(port)
   let reset: Error | undefined, sent = 0
   peer.socket.on('error', error => { reset = error })
-  await within('a connection', once(peer.socket, 'connect'))
+  await until('it is connected', once(peer.socket, 'connect'))
   const has_read = (): boolean => {
     for (const end of ends ?? []) if (end.remotePort === peer.socket.localPort) return end.bytesRead >= sent
     return !ends
@@ -344,7 +341,7 @@ describe('the article', () => {
   it('answers the picture, byte for byte, to a GET of /test.jpg', async t => {
     const reply = await ask(await start(t), 'GET /test.jpg')
     assert.match(reply, /^HTTP\/1\.1 200 OK\r\nContent-Type: image\/jpeg\r\n/)
-    assert.deepEqual(Buffer.from(body_of(reply), 'latin1'), PICTURE)
+    assert.equal(body_of(reply), PICTURE)
   })
 
   it("answers Yes to the article's own client, which sends no line end and reads once", async t => {
@@ -358,7 +355,7 @@ describe('the article', () => {
 
   it('has a picture that is a baseline JPEG under 60 KB', () => {
     assert.ok(PICTURE.length < 60_000, `${PICTURE.length} bytes`)
-    assert.ok(PICTURE.includes(Buffer.from([0xff, 0xc0])) && !PICTURE.includes(Buffer.from([0xff, 0xc2])))
+    assert.ok(PICTURE.includes('\xff\xc0') && !PICTURE.includes('\xff\xc2'))
   })
 })
 
@@ -498,10 +495,10 @@ describe('programs', { concurrency: 2 }, () => {
   /** Each of these command lines is refused, with one line that matches. */
   async function refuse(t: Scope, program: string[], cases: [args: string[], line: RegExp][]): Promise<void> {
     await Promise.all(cases.map(async ([args, line]) => {
-      const { code, stdout, stderr } = await run(t, [...program, ...args])
-      assert.match(stderr, /^[^\n]+\n$/)
-      assert.match(stderr, line)
-      assert.deepEqual([code, String(stdout)], [1, ''], `${args}`)
+      const { code, out, err } = await run(t, [...program, ...args])
+      assert.match(err, /^[^\n]+\n$/)
+      assert.match(err, line)
+      assert.deepEqual([code, out], [1, ''], `${args}`)
     }))
   }
 
@@ -541,17 +538,17 @@ describe('programs', { concurrency: 2 }, () => {
     })
 
     it('helps', async t => {
-      const { code, stdout } = await run(t, [...server, '--help'])
+      const { code, out } = await run(t, [...server, '--help'])
       assert.equal(code, 0)
       for (const option of ['port', '-p', '--port', '--host', '--quiet', '--help']) {
-        assert.ok(String(stdout).includes(option), option)
+        assert.ok(out.includes(option), option)
       }
     })
 
     for (const signal of ['SIGINT', 'SIGTERM'] as const) it(`ends with 0 at ${signal}`, async t => {
       const program = await new Program(t, [...server, '0']).listening()
       program.child.kill(signal)
-      assert.equal(await within('the end', program.exit), 0)
+      assert.equal(await until('it has ended', program.exit), 0)
       assert.equal(program.err, '')
     })
   })
@@ -559,23 +556,23 @@ describe('programs', { concurrency: 2 }, () => {
   describe('client.ts, the program', { concurrency: 4 }, () => {
     it('prints what the server replies to can you hear me?', async t => {
       const { port } = await start(t)
-      const { code, stdout, stderr } = await run(t, [...TSX, 'client.ts', `127.0.0.1:${port}`])
-      assert.deepEqual([code, String(stdout), stderr], [0, 'reply is: Yes\n', ''])
+      const { code, out, err } = await run(t, [...TSX, 'client.ts', `127.0.0.1:${port}`])
+      assert.deepEqual([code, out, err], [0, 'reply is: Yes\n', ''])
     })
 
     it('takes a path for a GET, writes just the body to a file and shows the head', async t => {
       const { port } = await start(t)
-      const { code, stdout, stderr } = await run(t, [...client, `127.0.0.1:${port}`, '/test.jpg'])
+      const { code, out, err } = await run(t, [...client, `127.0.0.1:${port}`, '/test.jpg'])
       assert.equal(code, 0)
-      assert.deepEqual(stdout, PICTURE)
-      assert.match(stderr, /^HTTP\/1\.1 200 OK\n *Content-Type: image\/jpeg\n/)
+      assert.equal(out, PICTURE)
+      assert.match(err, /^HTTP\/1\.1 200 OK\n *Content-Type: image\/jpeg\n/)
     })
 
     it('sends any other request as it stands', async t => {
       const { port } = await start(t)
-      const { stdout } = await run(t, [...client, `127.0.0.1:${port}`, 'HEAD / HTTP/1.0\r\n\r\n'])
-      assert.match(String(stdout), /^reply is: HTTP\/1\.1 200 OK\n *Content-Type: text\/html\n/)
-      assert.ok(!String(stdout).includes('Wow'))
+      const { out } = await run(t, [...client, `127.0.0.1:${port}`, 'HEAD / HTTP/1.0\r\n\r\n'])
+      assert.match(out, /^reply is: HTTP\/1\.1 200 OK\n *Content-Type: text\/html\n/)
+      assert.ok(!out.includes('Wow'))
     })
 
     it("speaks to the article's servers: bare text, and HTTP/1.x with line feeds and no length", async t => {
@@ -587,8 +584,8 @@ describe('programs', { concurrency: 2 }, () => {
       const section_2 = await start(t, says('Yes'))
       const section_3 = await start(t, says(`HTTP/1.x 200 OK  \nContent-Type: text/html\n\n${page}`))
       const yes = await run(t, [...client, `127.0.0.1:${section_2.port}`])
-      assert.equal(String(yes.stdout), 'reply is: Yes\n')
-      assert.equal(String((await run(t, [...client, `127.0.0.1:${section_3.port}`, '/'])).stdout), page)
+      assert.equal(yes.out, 'reply is: Yes\n')
+      assert.equal((await run(t, [...client, `127.0.0.1:${section_3.port}`, '/'])).out, page)
       assert.equal(heard[0], 'can you hear me?')
       assert.equal(heard[1], `GET / HTTP/1.1\r\nHost: 127.0.0.1:${section_3.port}\r\nConnection: close\r\n\r\n`)
     })
@@ -598,13 +595,13 @@ describe('programs', { concurrency: 2 }, () => {
     it('puts a chunked body together', async t => {
       const reply = CHUNKED + '3;x=y\r\nWow\r\n5\r\n, chu\r\n0\r\n\r\n'
       const { port } = await start(t, other_server(socket => socket.end(reply)))
-      assert.equal(String((await run(t, [...client, `127.0.0.1:${port}`, '/'])).stdout), 'Wow, chu')
+      assert.equal((await run(t, [...client, `127.0.0.1:${port}`, '/'])).out, 'Wow, chu')
     })
 
     it('prints what comes from the other side with control characters escaped', async t => {
       const { port } = await start(t, other_server(socket => socket.end('a\x1b[2Jb\x07\x9b\\c\r\nd\n')))
-      const { stdout } = await run(t, [...client, `127.0.0.1:${port}`])
-      assert.equal(String(stdout), 'reply is: a\\x1b[2Jb\\x07\\x9b\\x5cc\nd\n')
+      const { out } = await run(t, [...client, `127.0.0.1:${port}`])
+      assert.equal(out, 'reply is: a\\x1b[2Jb\\x07\\x9b\\x5cc\nd\n')
     })
 
     it('says in one line what is wrong, and ends with 1', async t => {
@@ -630,13 +627,13 @@ describe('programs', { concurrency: 2 }, () => {
     it('does not wait for the end of a kept connection when the length is known', async t => {
       const { port } = await start(t)
       const reply = Buffer.from(await send(`127.0.0.1:${port}`, GET_PICTURE)).toString('latin1')
-      assert.deepEqual(Buffer.from(body_of(reply), 'latin1'), PICTURE)
+      assert.equal(body_of(reply), PICTURE)
     })
 
     it('helps', async t => {
-      const { code, stdout } = await run(t, [...client, '--help'])
+      const { code, out } = await run(t, [...client, '--help'])
       assert.equal(code, 0)
-      for (const word of ['HOST', 'PORT', 'REQUEST', '--help']) assert.ok(String(stdout).includes(word), word)
+      for (const word of ['HOST', 'PORT', 'REQUEST', '--help']) assert.ok(out.includes(word), word)
     })
   })
 
@@ -647,14 +644,14 @@ describe('programs', { concurrency: 2 }, () => {
         const program = await new Program(t, [path, ...args, 'server.ts', '0']).listening()
         const other_client = [path, ...args, 'client.ts']
         for (const address of [`127.0.0.1:${program.port}`, `[::1]:${program.port}`]) {
-          assert.equal(String((await run(t, [...other_client, address])).stdout), 'reply is: Yes\n')
+          assert.equal((await run(t, [...other_client, address])).out, 'reply is: Yes\n')
         }
-        assert.deepEqual((await run(t, [...other_client, `127.0.0.1:${program.port}`, '/test.jpg'])).stdout, PICTURE)
+        assert.equal((await run(t, [...other_client, `127.0.0.1:${program.port}`, '/test.jpg'])).out, PICTURE)
         const post = request('POST /', 'Transfer-Encoding: chunked') + '3\r\nabc\r\n0\r\n\r\n'
         const replies = /^HTTP\/1\.1 405 [^]*HTTP\/1\.1 200 OK\r\n[^]*Connection: close\r\n\r\n[^]*<\/html>\n$/
         assert.match(await exchange(program.port, post + GET_AND_CLOSE), replies)
         program.child.kill('SIGTERM')
-        assert.equal(await within('the end', program.exit), 0)
+        assert.equal(await until('it has ended', program.exit), 0)
         assert.equal(program.err, '')
       })
     }
@@ -709,7 +706,7 @@ function devtools_of(child: ChildProcess): Devtools {
   return (method, params, sessionId) => {
     const id = ++last
     if (input && 'write' in input) input.write(JSON.stringify({ id, method, params, sessionId }) + '\0')
-    return within(`Chromium's answer to ${method}`, new Promise(resolve => { waiting.set(id, resolve) }))
+    return until(`Chromium has answered ${method}`, new Promise(resolve => { waiting.set(id, resolve) }))
   }
 }
 
@@ -1010,13 +1007,13 @@ describe("in other people's programs", { concurrency: 2 }, () => {
     mkdirSync(USER)
     writeFileSync(join(USER, 'package.json'), '{ "type": "module" }')
     const scope: Scope = { after }
-    const { stdout } = await run(scope, ['npm', 'pack', '--ignore-scripts', '--pack-destination', SCRATCH, '--json'])
+    const { out } = await run(scope, ['npm', 'pack', '--ignore-scripts', '--pack-destination', SCRATCH, '--json'])
     type Packed = { filename: string, files: { path: string }[] }
-    const [{ filename, files }] = JSON.parse(String(stdout)) as [Packed]
+    const [{ filename, files }] = JSON.parse(out) as [Packed]
     packed = files.map(file => file.path).sort()
     const install = ['npm', 'install', '--offline', '--no-audit', '--no-fund', join(SCRATCH, filename)]
-    const { code, stderr } = await run(scope, install, USER)
-    assert.equal(code, 0, stderr)
+    const { code, err } = await run(scope, install, USER)
+    assert.equal(code, 0, err)
   })
 
   /** Writes a file of the user's, in a folder of its own inside the one where the package is installed. */
@@ -1038,14 +1035,14 @@ describe("in other people's programs", { concurrency: 2 }, () => {
     it('has two commands that run where it is installed, and exports that start nothing', async t => {
       const { port } = await new Program(t, [join(BIN, 'wow-server'), '0', '--host', '127.0.0.1'], USER).listening()
       const yes = await run(t, [join(BIN, 'wow-client'), `127.0.0.1:${port}`], USER)
-      assert.deepEqual([yes.code, String(yes.stdout), yes.stderr], [0, 'reply is: Yes\n', ''])
+      assert.deepEqual([yes.code, yes.out, yes.err], [0, 'reply is: Yes\n', ''])
       const picture = await run(t, [join(BIN, 'wow-client'), `127.0.0.1:${port}`, '/test.jpg'], USER)
-      assert.deepEqual(picture.stdout, PICTURE)
+      assert.equal(picture.out, PICTURE)
       const names = `import * as server from 'wow-server'; import * as client from 'wow-server/client'
         console.log(Object.keys(server).sort().join(), Object.keys(client).join())`
-      const { stdout, stderr } = await run(t, [NODE, '--input-type=module', '-e', names], USER)
+      const { out, err } = await run(t, [NODE, '--input-type=module', '-e', names], USER)
       // Reader is there for test.ts, and has no types outside
-      assert.deepEqual([String(stdout), stderr], ['LIMITS,Reader,http,serve send\n', ''])
+      assert.deepEqual([out, err], ['LIMITS,Reader,http,serve send\n', ''])
     })
 
     it('imports nothing but what Node brings, each with node: before it', () => {
@@ -1127,18 +1124,18 @@ describe("in other people's programs", { concurrency: 2 }, () => {
           assert.deepEqual(warnings, [])
           copyFileSync(join(INSTALLED, 'dist/test.jpg'), join(folder, 'test.jpg'))
           const ran = await run(t, [NODE, path, ...ARGUMENTS], folder)
-          assert.deepEqual([ran.stderr, String(ran.stdout)], ['', `${ARGUMENTS.join(' ')} Yes true true\n`])
+          assert.deepEqual([ran.err, ran.out], ['', `${ARGUMENTS.join(' ')} Yes true true\n`])
           assert.equal(ran.code, 0)
         })
 
         it(`of ${name} as ${format}: http and send need no picture, serve says where it is missing`, async t => {
           const needs_none = await bundle_of(bundler, USES_HTTP_AND_SEND, format)
           const ran = await run(t, [NODE, needs_none.path, ...ARGUMENTS], needs_none.folder)
-          assert.deepEqual([ran.stderr, String(ran.stdout)], ['', `${ARGUMENTS.join(' ')} 200 function\n`])
+          assert.deepEqual([ran.err, ran.out], ['', `${ARGUMENTS.join(' ')} 200 function\n`])
 
           const needs_it = await bundle_of(bundler, USES_ALL, format)
           const failed = await run(t, [NODE, needs_it.path], SCRATCH)
-          const place = `${needs_it.folder}/test.jpg`, sentences = failed.stderr.match(/^Error: .*$/gm) ?? []
+          const place = `${needs_it.folder}/test.jpg`, sentences = failed.err.match(/^Error: .*$/gm) ?? []
           const sentence = `Error: test.jpg is missing: expected it at ${place}; copy it there `
           assert.deepEqual(sentences.map(said => said.slice(0, sentence.length)), [sentence])
           assert.equal(failed.code, 1)
@@ -1151,7 +1148,7 @@ describe("in other people's programs", { concurrency: 2 }, () => {
       copyFileSync(join(INSTALLED, 'dist/test.jpg'), join(folder, 'test.jpg'))
       const other = write_file('other.cjs', `require(${JSON.stringify(path)})`)
       const ran = await run(t, [NODE, other.path])
-      assert.deepEqual([ran.stderr, String(ran.stdout)], ['', ' Yes true true\n'])
+      assert.deepEqual([ran.err, ran.out], ['', ' Yes true true\n'])
     })
 
     it('importing reads no file, prints nothing and leaves nothing behind', async t => {
@@ -1174,7 +1171,7 @@ describe("in other people's programs", { concurrency: 2 }, () => {
       const { allowedNodeEnvironmentFlags: flags } = process
       const permission = flags.has('--permission') ? '--permission' : '--experimental-permission'
       const ran = await run(t, [NODE, '--no-warnings', permission, ...allowed, path], USER)
-      assert.deepEqual([ran.stderr, String(ran.stdout), ran.code], ['', 'nothing ERR_ACCESS_DENIED\n', 0])
+      assert.deepEqual([ran.err, ran.out, ran.code], ['', 'nothing ERR_ACCESS_DENIED\n', 0])
     })
   })
 
@@ -1244,8 +1241,8 @@ describe("in other people's programs", { concurrency: 2 }, () => {
             },
             files: ['use.ts'],
           }))
-          const { code, stdout } = await run(t, [compiler ?? '', '-p', folder], folder)
-          assert.deepEqual([String(stdout), code], ['', 0])
+          const { code, out } = await run(t, [compiler ?? '', '-p', folder], folder)
+          assert.deepEqual([out, code], ['', 0])
         })
       }
     }
@@ -1273,8 +1270,8 @@ describe("in other people's programs", { concurrency: 2 }, () => {
           server.close()
         })
         console.log(Object.isFrozen(LIMITS))`)
-      const { stdout, stderr } = await run(t, [NODE, path], USER)
-      assert.deepEqual([stderr, String(stdout)], ['', 'true\nYes\n'])
+      const { out, err } = await run(t, [NODE, path], USER)
+      assert.deepEqual([err, out], ['', 'true\nYes\n'])
     })
   })
 
@@ -1325,7 +1322,7 @@ server.on('listening', () => console.log(\`http://127.0.0.1:\${(server.address()
         const paths = Object.keys(said)
         for (const [i, way] of paths.entries()) {
           assert.equal(status_of(await ask(server.port, `GET /${way}`)), 500, way)
-          await server.runs_until('has printed it', () => count(server.err, '\n') === i + 1)
+          await server.until('has printed it', () => count(server.err, '\n') === i + 1)
         }
         const printed = server.err.trimEnd().split('\n')
         assert.equal(printed.length, paths.length, server.err)
@@ -1451,7 +1448,7 @@ HTTP/1.1 200 OK
     /** Sends a message; gives the port it came from, and the first line of the reply. */
     async function told(port: number, message: string): Promise<{ from: number | undefined, first: string }> {
       const peer = new Peer(port, message)
-      await within('a connection', once(peer.socket, 'connect'))
+      await until('it is connected', once(peer.socket, 'connect'))
       const from = peer.socket.localPort
       return { from, first: (await peer.closed()).split('\r\n', 1)[0] ?? '' }
     }
@@ -1476,7 +1473,7 @@ HTTP/1.1 200 OK
         const { from } = await told(server.port, message)
         printed += `Connected by [ '127.0.0.1', ${from} ]\nRequest is: ${shown(message)}\nReply is: ${reply}\n`
       }
-      await server.runs_until('has printed it all', () => server.out.length >= printed.length)
+      await server.until('has printed it all', () => server.out.length >= printed.length)
       assert.equal(server.out, printed)
       assert.equal(server.err, '')
     })
@@ -1496,21 +1493,21 @@ HTTP/1.1 200 OK
         assert.equal(status_of(await exchange(server.port, 'GET /\n\n')), 400)
       }
       const each = 'Connected by\nRequest is:\nReply is:\n'
-      await server.runs_until('has heard of it', () => server.out.endsWith(each.repeat(4)))
+      await server.until('has heard of it', () => server.out.endsWith(each.repeat(4)))
 
       const hears_not = write_file('app.mjs', source(''))
       const other = await new Program(t, [NODE, hears_not.path], USER).listening()
       await new Peer(other.port, 'can you hear me?\n').closed()
-      assert.equal(await within('its end', other.exit), 1)
+      assert.equal(await until('it has ended', other.exit), 1)
       assert.match(other.err, /Error: Connected by\n +at (?:Object\.|\w+\.)?log .*app\.mjs:4:/)
     })
   })
 
   describe('the commands', { concurrency: 2 }, () => {
     it('the client names what starts the server where it is installed: npx wow-server', async t => {
-      const { code, stdout, stderr } = await run(t, [join(BIN, 'wow-client'), '127.0.0.1:1'], USER)
-      assert.match(stderr, /^127\.0\.0\.1:1: .*refused.*\bnpx wow-server\b[^\n]*\n$/)
-      assert.deepEqual([code, String(stdout)], [1, ''])
+      const { code, out, err } = await run(t, [join(BIN, 'wow-client'), '127.0.0.1:1'], USER)
+      assert.match(err, /^127\.0\.0\.1:1: .*refused.*\bnpx wow-server\b[^\n]*\n$/)
+      assert.deepEqual([code, out], [1, ''])
     })
 
     const ports: string[][] = [['0'], ['-p', '0'], ['-p0'], ['--port', '0'], ['--port=0']]
@@ -1523,10 +1520,10 @@ HTTP/1.1 200 OK
     it('the server says in one line that its picture is missing, where the source was copied alone', async t => {
       const folder = mkdtempSync(join(SCRATCH, 'alone-'))
       copyFileSync(join(HERE, 'server.ts'), join(folder, 'server.mts'))
-      const { code, stdout, stderr } = await run(t, [...TSX, 'server.mts', '0'], folder)
-      assert.match(stderr, /^test\.jpg is missing: expected it at [^\n]+; copy it there [^\n]+\n$/)
-      assert.ok(stderr.includes(join(folder, 'test.jpg')), stderr)
-      assert.deepEqual([code, String(stdout)], [1, ''])
+      const { code, out, err } = await run(t, [...TSX, 'server.mts', '0'], folder)
+      assert.match(err, /^test\.jpg is missing: expected it at [^\n]+; copy it there [^\n]+\n$/)
+      assert.ok(err.includes(join(folder, 'test.jpg')), err)
+      assert.deepEqual([code, out], [1, ''])
     })
 
     it('the start prints the address on the network if it listens on every address', async t => {
@@ -1544,7 +1541,7 @@ HTTP/1.1 200 OK
         const server = new Program(t, [NODE, '--import', network, join(BIN, 'wow-server'), '0', ...args], USER)
         const { port } = await server.listening()
         await exchange(port, 'can you hear me?\n')
-        await server.runs_until('logs', () => server.out.includes('\nReply is: Yes\n'))
+        await server.until('logs', () => server.out.includes('\nReply is: Yes\n'))
         return [server.out.split('Connected by', 1)[0] ?? '', port]
       }
       const [every, port] = await printed()
@@ -2234,7 +2231,7 @@ describe('HTTP/1.1 to the letter', () => {
 
     it('answers what came in one piece in its order, also when an answer takes its time '
       + '(RFC 9112, 9.3.2)', async () => {
-      const page = body_of(await ask(await wide.server, 'GET /page')), picture = PICTURE.toString('latin1')
+      const page = body_of(await ask(await wide.server, 'GET /page')), picture = PICTURE
       const all = ['/x', '/later', '/1', '/test.jpg', '/later', '/page', '/2'].map(src => request(`GET ${src}`))
       const outcome = ['GET /x', 'GET /later', 'GET /1', picture, 'GET /later', page, 'GET /2', 'GET /next']
       await same_over_sockets(wide, ways(all.join(''), NEXT).filter((_, i) => i % 5 === 0), outcome.join(', '))
@@ -2323,7 +2320,7 @@ describe('HTTP/1.1 to the letter', () => {
         const { socket, all } = new Peer(port)
         // reads nothing before all is sent
         socket.pause()
-        await within('the end of sending', new Promise<void>((resolve, reject) => {
+        await until('all is sent', new Promise<void>((resolve, reject) => {
           socket.write(message + y(8 << 20), 'latin1', error => error ? reject(error) : resolve())
         }))
         socket.resume()
@@ -2606,8 +2603,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
   function look(program: Program): Promise<Look> {
     const told = once(program.child, 'message') as Promise<[Look]>
     program.child.send('look')
-    const gone = program.exit.then(how => assert.fail(`it has ended with ${how}: ${program.err}`))
-    return within('a look inside', Promise.race([told.then(([look]) => look), gone]))
+    return program.until('tells what it holds', told.then(([look]) => look))
   }
 
   type HowToStart = {
@@ -2678,7 +2674,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       body.write('i')
       assert.match(await head.closed(), /<\/html>\nHTTP\/1\.1 200 [^]*\r\nConnection: close\r\n[^]*<\/html>\n$/)
       assert.match(await body.closed(), /HTTP\/1\.1 405 [^]*\r\nConnection: close\r\n/)
-      assert.equal(await within('the end', done), 0)
+      assert.equal(await until('it has ended', done), 0)
     })
 
     for (const way of WAYS) it(`${way}: ends although clients never end (stop_ms)`, async t => {
@@ -2700,7 +2696,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       })
       for (const peer of stubborn.slice(2, 4)) await peer.comes('</html>')
       stop()
-      assert.equal(await within('the end', done), 0)
+      assert.equal(await until('it has ended', done), 0)
     })
 
     for (const [first, second] of [['SIGINT', 'SIGINT'], ['SIGTERM', 'SIGINT'], ['SIGINT', 'SIGTERM']] as const) {
@@ -2711,7 +2707,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
         child.kill(first)
         await until('nobody is let in any more', async () => !await accepts(port))
         child.kill(second)
-        assert.equal(await within('the end', exit), second)
+        assert.equal(await until('it has ended', exit), second)
       })
     }
 
@@ -2753,7 +2749,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
         stopping = true
         child.kill('SIGTERM')
         await Promise.all(clients)
-        assert.equal(await within('the end', exit), 0)
+        assert.equal(await until('it has ended', exit), 0)
       })
     }
 
@@ -2780,7 +2776,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       child.kill('SIGTERM')
       child.kill('SIGCONT')
       for (const peer of clients) assert.deepEqual(statuses_of(await peer.closed()), ['200'])
-      assert.equal(await within('the end', exit), 0)
+      assert.equal(await until('it has ended', exit), 0)
     })
 
     it('ends under clients of every kind, also those that come, reset or say nothing meanwhile (stop_ms)', async t => {
@@ -2823,7 +2819,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       assert.deepEqual(statuses_of(await idle.closed()), ['200'])
       finish()
       assert.match(await slow.closed(), /^HTTP\/1\.1 200 [^]*\r\nConnection: close\r\n/)
-      assert.equal(await within('the end', closed), undefined)
+      assert.equal(await until('it has ended', closed), undefined)
     })
 
     it('a server that was closed twice listens again, and can be stopped', async t => {
@@ -2831,7 +2827,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const closed = once(server, 'close')
       server.close()
       server.close()
-      await within('the end', closed)
+      await until('it has ended', closed)
       server.listen(0, '127.0.0.1')
       await once(server, 'listening')
       const { port } = server.address() as AddressInfo, peer = new Peer(port, GET)
@@ -2839,7 +2835,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const closed_again = once(server, 'close')
       stop.abort()
       assert.deepEqual(statuses_of(await peer.closed()), ['200'])
-      await within('the end', closed_again)
+      await until('it has ended', closed_again)
     })
 
     it('a server that is closed, and then told to stop, says once that it has closed', async t => {
@@ -2865,7 +2861,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       await ask(first.port)
       for (const peer of peers.slice(0, 2)) await peer.comes('HTTP/1.1 200 ')
       first.child.kill('SIGKILL')
-      await within('the end', first.exit)
+      await until('it has ended', first.exit)
       const second = await start_program(t, { port: first.port })
       assert.match(await ask(second.port), /^HTTP\/1\.1 200 /)
       for (const { socket } of peers) socket.destroy()
@@ -2901,7 +2897,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const { port, nobody } = await start(t, { limits: { [limit]: 300, linger_ms: 100 } })
       const peer = new Peer(port, at_once), dripping = setInterval(() => peer.write(drip), 50)
       t.after(() => clearInterval(dripping))
-      await within('the end', peer.all)
+      await until('it has ended', peer.all)
       const before = at_once.startsWith(GET) ? peer.text.indexOf('</html>\n') + 8 : at_once.includes('Expect') ? 25 : 0
       assert.equal(peer.text.slice(before, before + 12), answer)
       if (answer === LATE) assert.match(peer.text, /\r\nConnection: close\r\n/)
@@ -2969,7 +2965,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const kept = Array.from({ length: 20 }, () => new Peer(server.port))
       for (const peer of kept) await peer.sent()
       for (const peer of kept) peer.write(GET)
-      await server.runs_until('is busy', () => server.out.includes('busy'))
+      await server.until('is busy', () => server.out.includes('busy'))
       for (const peer of kept) peer.write(GET_AND_CLOSE)
       await pause(1_500)
       writeFileSync(enough, '')
@@ -2992,7 +2988,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const answers = new Set(clients.flatMap(peer => statuses_of(peer.text)))
       assert.deepEqual([...answers], ['503'])
       for (const { socket } of clients) socket.destroy()
-      await server.runs_until('has no connection left', async () => (await look(server)).connections === 0)
+      await server.until('has no connection left', async () => (await look(server)).connections === 0)
     })
 
     it('in chunks of 2 bytes from 40 clients leave it serving with a heap of 64 MiB', async t => {
@@ -3121,7 +3117,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     for (const [what, text, answers] of SERVED) it(`after ${what}`, async t => {
       const server = await start_program(t, { options: 'answer: () => http`HTTP/1.1 200 OK\\n\\nok`' })
       const clients = Array.from({ length: 100 }, () => new Peer(server.port))
-      await server.runs_until('has all connections', async () => (await look(server)).connections === 100)
+      await server.until('has all connections', async () => (await look(server)).connections === 100)
       const before = await look(server)
       for (const peer of clients) peer.write(text)
       for (const peer of clients) assert.equal((await peer.replies(answers)).length, answers)
@@ -3134,7 +3130,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const options = 'answer: () => http`HTTP/1.1 200 OK\\n\\n${Buffer.alloc(150_000)}`'
       const server = await start_program(t, { options })
       const clients = Array.from({ length: 50 }, () => new Peer(server.port))
-      await server.runs_until('has all connections', async () => (await look(server)).connections === 50)
+      await server.until('has all connections', async () => (await look(server)).connections === 50)
       const before = await look(server)
       for (const peer of clients) peer.write(GET)
       for (const peer of clients) await peer.comes('the whole body', () => body_of(peer.text).length === 150_000)
@@ -3289,7 +3285,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
         const { port, nobody } = await start(t, { answer: slow_answer })
         const peer = new Peer(port, text)
         peer.socket.end()
-        assert.match(await within('the answers', peer.all), answers)
+        assert.match(await until('it is answered', peer.all), answers)
         await nobody()
       })
     }
@@ -3376,7 +3372,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
         }
         go()
         peer.socket.end()
-        const got = (await within('the answers', peer.all)).match(/X-Got: .*(?=\r)|HTTP\/1\.1 [45]\d\d/g)
+        const got = (await until('it is answered', peer.all)).match(/X-Got: .*(?=\r)|HTTP\/1\.1 [45]\d\d/g)
         assert.deepEqual(got, ['X-Got: /1', 'X-Got: /2', 'X-Got: /3', 'X-Got: /4 abcdefghi'])
       })
     }
@@ -3386,7 +3382,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const failed = new Promise<NodeJS.ErrnoException>(resolve => {
         connect_tls({ port: server.port, host: '127.0.0.1' }).on('error', resolve)
       })
-      assert.match(String((await within('an error', failed)).code), /^ERR_SSL_|^ECONNRESET$/)
+      assert.match(String((await until('it has failed', failed)).code), /^ERR_SSL_|^ECONNRESET$/)
       await server.nobody()
       assert.match(await ask(server), /^HTTP\/1\.1 200 /)
     })
@@ -3429,7 +3425,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       ]
       for (const text of last) {
         const peer = new Peer(port, text)
-        assert.match(await within('the answer', peer.all), /^(?:HTTP\/1\.1 |Yes)/)
+        assert.match(await until('it is answered', peer.all), /^(?:HTTP\/1\.1 |Yes)/)
         const sending = setInterval(() => peer.write('x'), 20)
         t.after(() => clearInterval(sending))
       }
@@ -3438,16 +3434,14 @@ describe('hard to knock over', { concurrency: 4 }, () => {
   })
 
   describe('an answer that never settles', { concurrency: true }, () => {
-    /** A server whose answer never settles, and the requests that it got. */
-    type Deaf = Started & { requests: Request[], first: () => Promise<Request> }
+    /** A server whose answer never settles, and the first request that it gets. */
+    type Deaf = Started & { first: () => Promise<Request> }
     async function deaf(t: TestContext, options: Options = {}): Promise<Deaf> {
       const requests: Request[] = []
       const answer: Answer = request => new Promise(() => requests.push(request))
-      const first = async (): Promise<Request> => {
-        await until('answer has the request', () => requests.length > 0)
-        return requests[0] ?? assert.fail()
-      }
-      return { ...await start(t, { answer, ...options }), requests, first }
+      const first = async (): Promise<Request> =>
+        await until('answer has the request', () => requests[0]) ?? assert.fail()
+      return { ...await start(t, { answer, ...options }), first }
     }
 
     const RESET: [message: string, text: string][] = [
@@ -3516,7 +3510,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const peer = new Peer(port, GET), { signal } = await first(), closed = once(server, 'close')
       stop.abort()
       await until('it is aborted', () => signal.aborted)
-      await within('the end', closed)
+      await until('it has ended', closed)
       await peer.closed()
     })
 
@@ -3551,7 +3545,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
         return src === '/promised' ? Promise.resolve(promised) : undefined
       }
       const { port } = await start(t, { answer }), honest = new Peer(port)
-      await within('a connection', once(honest.socket, 'connect'))
+      await until('it is connected', once(honest.socket, 'connect'))
       const peer = new Peer(port, text.repeat(times))
       peer.socket.pause()
       await honest.replies(1)
@@ -3649,12 +3643,12 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const before = await look(server)
       await rounds(COUNT * 4 / 5)
       assert.match(await ask(server.port), /^HTTP\/1\.1 200 /)
-      assert.equal(body_of(await ask(server.port, 'GET /test.jpg')), PICTURE.toString('latin1'))
-      await server.runs_until('has no connection left', async () => (await look(server)).connections === 0)
+      assert.equal(body_of(await ask(server.port, 'GET /test.jpg')), PICTURE)
+      await server.until('has no connection left', async () => (await look(server)).connections === 0)
       const after = await look(server)
       assert.ok(after.held - before.held < 2 ** 20, `holds ${after.held - before.held} bytes more`)
       assert.equal(server.err, '')
-      assert.doesNotMatch(server.out, /[\0-\x09\x0b-\x1f\x7f-\x9f]/)
+      assert.doesNotMatch(String(Buffer.from(server.out, 'latin1')), /[\0-\x09\x0b-\x1f\x7f-\x9f]/)
     })
   })
 
@@ -3664,13 +3658,13 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const beginnings = ['GET /', `${POST}Content-Length: 999\r\n\r\n`]
       const drippers = Array.from({ length: 1000 }, (_, i) => new Peer(server.port, beginnings[i % 2]))
       t.after(() => { for (const { socket } of drippers) socket.destroy() })
-      await server.runs_until('has 1,000 connections', async () => (await look(server)).connections === 1000)
+      await server.until('has 1,000 connections', async () => (await look(server)).connections === 1000)
       for (let round = 0; round < 20; round++) {
         for (const peer of drippers) peer.write('x')
         assert.match(await ask(server.port), /^HTTP\/1\.1 200 /)
       }
       assert.deepEqual(drippers.filter(({ over, text }) => over || text).map(({ text }) => text), [])
-      await server.runs_until('has only those', async () => (await look(server)).connections === 1000)
+      await server.until('has only those', async () => (await look(server)).connections === 1000)
     })
 
     const skip = process.platform === 'win32' && 'Windows has no ulimit'
@@ -3708,7 +3702,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
         request('GET /', 'Connection: close', 'Connected-by: forged'),
       ]
       for (const message of messages) await exchange(server.port, message)
-      await server.runs_until('has printed the lines', () => count(server.out, '\nReply is: ') === 4)
+      await server.until('has printed the lines', () => count(server.out, '\nReply is: ') === 4)
       const printed = server.out.trimEnd().split('\n')
       const own = printed.filter(line => !line.startsWith('  ')).map(line => line.replace(/\d{4,}.*/, ''))
       const text = 'a\\x1b[2J\\x1b]0;title\\x07 \\x9b31m \\x00\\x08\\x7f\\x85 \\x5cx1b \\x09b\\x0dc'
@@ -3726,8 +3720,8 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     for (const [kind, head] of [['text', ''], ['HTTP', HEAD]] as const) {
       it(`the client prints no control character as it came (${kind})`, async t => {
         const { port } = await start(t, other_server(socket => socket.end(head + NASTY)))
-        const { stdout, stderr } = await run(t, [...TSX, 'client.ts', `127.0.0.1:${port}`])
-        const printed = stdout + stderr
+        const { out, err } = await run(t, [...TSX, 'client.ts', `127.0.0.1:${port}`])
+        const printed = out + err
         assert.ok(printed.startsWith('reply is: '), printed)
         if (head) assert.ok(printed.includes('\\x1b[2J\\x85\\x5c'), printed)
         assert.doesNotMatch(printed, /[^\n\x20-\x7e]/)
@@ -3749,7 +3743,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     it('has lines left out, and says so once', async t => {
       const server = await unheard(t)
       server.child.stdout?.resume()
-      await server.runs_until('has printed what waited', async () => {
+      await server.until('has printed what waited', async () => {
         await ask(server.port, 'GET /last')
         return server.out.includes('GET /last ')
       })
@@ -3761,7 +3755,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const { child } = await unheard(t)
       child.kill('SIGTERM')
       // its output is still open
-      assert.deepEqual(await within('the end', once(child, 'exit')), [0, null])
+      assert.deepEqual(await until('it has ended', once(child, 'exit')), [0, null])
     })
   })
 
@@ -3817,7 +3811,7 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
         return [path, replies.match(/HTTP\/1\.1 \d+/g)?.join()]
       }))
       assert.deepEqual(statuses, paths.map(path => [path, 'HTTP/1.1 500,HTTP/1.1 200']))
-      await server.runs_until('has printed the lines', () => count(server.err, '\n') >= paths.length)
+      await server.until('has printed the lines', () => count(server.err, '\n') >= paths.length)
       const failed = server.err.trimEnd().split('\n').map(line => /^GET (\S+) failed: ./.exec(line)?.[1])
       assert.deepEqual(failed.sort(), paths.toSorted())
       assert.doesNotMatch(server.err, /[^\n\x20-\x7e]/)
@@ -3830,7 +3824,7 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
         await pause(20)
         socket[way]()
       }
-      await server.runs_until('has no connection left', async () => (await look(server)).connections === 0)
+      await server.until('has no connection left', async () => (await look(server)).connections === 0)
       const replies = await exchange(server.port, slow + GET_AND_CLOSE)
       assert.ok(replies.includes('x'.repeat(1e6) + 'HTTP/1.1 200 '))
       assert.equal(server.err, '')
@@ -3864,7 +3858,7 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
         [path, given, ...statuses_of(await ask(server.port, `GET ${path}`))]))
       assert.deepEqual(statuses, PROMISED)
       const failed = PROMISED.filter(([, , status]) => status === '500').length
-      await server.runs_until('has printed the lines', () => count(server.err, '\n') >= failed)
+      await server.until('has printed the lines', () => count(server.err, '\n') >= failed)
       assert.equal(count(server.err, ' failed: '), failed, server.err)
     })
 
@@ -3873,10 +3867,10 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
       const answer = `({ src, signal }) => src === '/slow' ? ${rejected} : undefined`
       const server = await start_program(t, { options: `answer: ${answer}` })
       const peer = new Peer(server.port, request('GET /slow'))
-      await server.runs_until('has one connection', async () => (await look(server)).connections === 1)
+      await server.until('has one connection', async () => (await look(server)).connections === 1)
       await peer.sent()
       peer.socket.resetAndDestroy()
-      await server.runs_until('has printed the line', () => server.err.includes('GET /slow failed: Error: late'))
+      await server.until('has printed the line', () => server.err.includes('GET /slow failed: Error: late'))
       assert.deepEqual(statuses_of(await ask(server.port)), ['200'])
     })
   })
@@ -4102,7 +4096,7 @@ describe('the README', () => {
   async function start_chapter(t: Scope, name: string, node = RUNNER): Promise<Program> {
     was_run.add(name)
     const port = await free_port(), program = new Program(t, [...node, name, String(port)], folder)
-    await program.runs_until('prints where it listens', () => program.out.includes(`127.0.0.1:${port}`))
+    await program.until('prints where it listens', () => program.out.includes(`127.0.0.1:${port}`))
     program.port = port
     return program
   }
@@ -4140,7 +4134,7 @@ describe('the README', () => {
         files: programs.map(({ name }) => name),
       }))
       const check = await run(t, [NODE, join(HERE, 'node_modules/typescript/bin/tsc'), '-p', folder])
-      assert.deepEqual([check.stdout + check.stderr, check.code], ['', 0])
+      assert.deepEqual([check.out + check.err, check.code], ['', 0])
     })
 
     const serving = programs.filter(({ code }) => /\blisten\(|\bserve\(/.test(code))
@@ -4158,23 +4152,23 @@ describe('the README', () => {
     it('each program that serves says in one line that its port is taken', { skip: no_newer_node }, async t => {
       const { port } = await start(t, { host: '' })
       for (const { name } of serving) {
-        const { code, stdout, stderr } = await run(t, [newer_node, '--no-warnings', name, String(port)], folder)
-        assert.deepEqual([code, String(stdout)], [1, ''], name)
-        assert.match(stderr, /^[^\n]*EADDRINUSE[^\n]*\n$/, name)
+        const { code, out, err } = await run(t, [newer_node, '--no-warnings', name, String(port)], folder)
+        assert.deepEqual([code, out], [1, ''], name)
+        assert.match(err, /^[^\n]*EADDRINUSE[^\n]*\n$/, name)
       }
     })
 
     it('line by line: the server of section 2 on its own', async t => {
       const { port } = await start_chapter(t, 'yes.ts')
-      const { stdout } = await run(t, [...TSX, join(HERE, 'client.ts'), `127.0.0.1:${port}`])
-      assert.equal(String(stdout), 'reply is: Yes\n')
+      const { out } = await run(t, [...TSX, join(HERE, 'client.ts'), `127.0.0.1:${port}`])
+      assert.equal(out, 'reply is: Yes\n')
     })
 
     /** The processes of a cluster's workers. */
     async function workers_of(t: Scope, { child }: Program): Promise<number[]> {
-      const { stdout } = await run(t, ['ps', '-A', '-o', 'ppid=,pid=,args='])
+      const { out } = await run(t, ['ps', '-A', '-o', 'ppid=,pid=,args='])
       const worker = new RegExp(`^ *${child.pid} +(\\d+) .*cluster\\.ts`, 'gm')
-      return Array.from(String(stdout).matchAll(worker), ([, pid]) => Number(pid))
+      return Array.from(out.matchAll(worker), ([, pid]) => Number(pid))
     }
 
     it('1: a worker that dies takes only its own connections, and is replaced; SIGTERM drains all', async t => {
@@ -4213,7 +4207,7 @@ describe('the README', () => {
       await until('the dead worker is replaced', async () => pids.add(await process_of()).size === workers)
 
       const second = await run(t, [...RUNNER, 'cluster.ts', String(port)], folder)
-      assert.match(second.stderr, /^[^\n]*EADDRINUSE[^\n]*\n$/)
+      assert.match(second.err, /^[^\n]*EADDRINUSE[^\n]*\n$/)
       assert.equal(second.code, 1)
 
       // in progress: a request of which the server has a half
@@ -4226,7 +4220,7 @@ describe('the README', () => {
         peer.write('cd')
         assert.match(await peer.closed(), /<\/html>\nHTTP\/1\.1 405 [^]*\r\nConnection: close\r\n/)
       }
-      assert.equal(await within('the end', program.exit), 0, program.err)
+      assert.equal(await until('it has ended', program.exit), 0, program.err)
       for (const pid of pids) assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
     })
 
@@ -4249,7 +4243,7 @@ describe('the README', () => {
       const dies = "if (cluster.isWorker) process.kill(process.pid, 'SIGKILL')"
       const dying = `data:text/javascript,import cluster from 'node:cluster'; ${dies}`
       const program = new Program(t, [...RUNNER, '--import', dying, 'cluster.ts', String(await free_port())], folder)
-      assert.equal(await within('the end', program.exit), 1)
+      assert.equal(await until('it has ended', program.exit), 1)
       assert.equal(program.err, 'SIGKILL ended the first worker before it listened\n')
     })
 
@@ -4266,7 +4260,7 @@ describe('the README', () => {
       assert.equal(status_of(await ask(port, 'POST /time')), 405)
       assert.equal(body_of(await ask(port, 'HEAD /time')), '')
       assert.match(await ask(port, 'GET /'), /<p>Wow, TypeScript Server<\/p>/)
-      assert.equal(body_of(await ask(port, 'GET /test.jpg')), PICTURE.toString('latin1'))
+      assert.equal(body_of(await ask(port, 'GET /test.jpg')), PICTURE)
     })
 
     it('3: the guest book keeps what is typed, as it was typed', { skip: no_newer_node }, async t => {
@@ -4297,7 +4291,7 @@ describe('the README', () => {
       assert.match((await got(port, '/')).body, /Wow, TypeScript Server/)
 
       first.end()
-      await within('the end', first.exit)
+      await until('it has ended', first.exit)
       const second = await start_chapter(t, 'guests.ts')
       assert.equal((await got(second.port, '/guests')).body, page, 'after a restart')
     })
@@ -4441,7 +4435,7 @@ s.on('listening', () => console.log('127.0.0.1:' + port))`
 
       assert.equal(own.err, '')
       assert.equal(status_of(await ask(port, 'GET /error')), 500)
-      await own.runs_until('names the error', () => own.err.includes('on purpose'))
+      await own.until('names the error', () => own.err.includes('on purpose'))
       const others = [['CONNECT a:80', 405], ['TRACE /', 405], ['OPTIONS *', 204], ['track /', 501]] as const
       for (const [line, status] of others) assert.equal(status_of(await ask(port, line)), status, line)
       const no_url = await exchange(port, lines('GET / HTTP/1.1', 'Host: a:99999', 'Connection: close', ''))
@@ -4512,7 +4506,7 @@ s.on('listening', () => console.log('127.0.0.1:' + port))`
       assert.equal(status_of(await exchange(port, request('POST /addr', 'Content-Length: 1048577'))), 413)
       assert.equal(program.err, '')
       assert.equal((await got(port, '/failing')).status, 500)
-      await program.runs_until('names the error', () => program.err.includes('GET /failing failed: Error: on purpose'))
+      await program.until('names the error', () => program.err.includes('GET /failing failed: Error: on purpose'))
     })
 
     it('5: what a client has asked for is cancelled when it leaves', async t => {
@@ -4544,7 +4538,7 @@ s.on('listening', () => console.log('127.0.0.1:' + port))`
       const temporary = modules.map(name => `${name}_temp_path ${folder}/${name};`)
       writeFileSync(file, `daemon off; worker_processes 1; pid ${file}.pid; error_log ${file}.log;
 ${process.getuid?.() === 0 ? 'user root;' : ''} events {} http { access_log off; ${temporary.join(' ')}\n${code} }`)
-      await new Program(t, ['nginx', '-c', file], folder).runs_until('listens', () => accepts(port))
+      await new Program(t, ['nginx', '-c', file], folder).until('listens', () => accepts(port))
       return port
     }
 
