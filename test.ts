@@ -6,7 +6,8 @@ import { realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { Agent, createServer as create_http_server, get as http_get } from 'node:http'
 import { connect, createServer, Server, type AddressInfo, type Socket } from 'node:net'
 import { availableParallelism, tmpdir } from 'node:os'
-import { basename, delimiter, extname, join } from 'node:path'
+import { delimiter, join } from 'node:path'
+import { finished } from 'node:stream/promises'
 import { after, before, describe, it, type TestContext } from 'node:test'
 import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises'
 import { connect as connect_tls } from 'node:tls'
@@ -17,11 +18,11 @@ import type { Answer, Content, Options, Request } from './server.ts'
 
 // ───────────────────────────────────── Toolbox ─────────────────────────────────────
 
-/** WOW_BUILT=1 tests what `npm run build` has made of server.ts and client.ts, instead of these. */
+/** WOW_BUILT=1 tests what `npm run build` has made of server.ts and client.ts: modules, and programs named wow-…. */
 const BUILT = process.env['WOW_BUILT'] === '1'
-const module_of = (name: 'server' | 'client'): string => BUILT ? `./dist/${name}.js` : `./${name}.ts`
-const { http, LIMITS, Reader, serve } = await import(module_of('server')) as typeof import('./server.ts')
-const { send } = await import(module_of('client')) as typeof import('./client.ts')
+const file_of = (name: string): string => BUILT ? `dist/${name}.js` : `${name.replace('wow-', '')}.ts`
+const { http, LIMITS, Reader, serve } = await import(`./${file_of('server')}`) as typeof import('./server.ts')
+const { send } = await import(`./${file_of('client')}`) as typeof import('./client.ts')
 
 const HERE = fileURLToPath(new URL('.', import.meta.url))
 /** A character for each byte, as in all that comes from a peer or a program. */
@@ -32,10 +33,8 @@ const SCRATCH = realpathSync(mkdtempSync(join(tmpdir(), 'wow-server-')))
 after(() => rmSync(SCRATCH, { recursive: true, force: true }))
 
 type Limits = Partial<typeof LIMITS>
-const LIMIT_NAMES = Object.keys(LIMITS) as (keyof typeof LIMITS)[]
-const TIME_LIMITS = LIMIT_NAMES.filter(name => name.endsWith('_ms'))
 /** Time limits that no test reaches; a test shortens the one that it is about. */
-const PATIENT: Limits = Object.fromEntries(TIME_LIMITS.map(name => [name, 600_000]))
+const PATIENT: Limits = Object.fromEntries(Object.keys(LIMITS).flatMap(name => /_ms$/.test(name) ? [[name, 6e5]] : []))
 /** How long a test waits for what must happen: enough on a busy machine, and it costs nothing at rest. */
 const BOUND_MS = 60_000
 
@@ -47,8 +46,9 @@ function command(...names: string[]): string | undefined {
   return found
 }
 
+type Coming<T> = Promise<T> | (() => T | Promise<T>)
 /** Waits for a promise, or until a function, called after each rest, gives something true; but not for ever. */
-async function until<T>(what: string, coming: Promise<T> | (() => T | Promise<T>), rest = () => pause(10)): Promise<T> {
+async function until<T>(what: string, coming: Coming<T>, rest: () => Promise<unknown> = () => pause(10)): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`waited in vain until ${what}`)), BOUND_MS)
@@ -70,37 +70,29 @@ type Scope = { after: (end: () => void) => void }
 
 /** A port that nobody has, below those that the system gives to clients. */
 async function free_port(): Promise<number> {
-  for (;;) {
-    const port = 10_000 + Math.floor(Math.random() * 20_000), listener = createServer()
-    const free = await new Promise<boolean>(resolve => {
-      listener.on('error', () => resolve(false)).listen(port, () => resolve(true))
-    })
-    await new Promise(resolve => listener.close(resolve))
-    if (free) return port
-  }
+  const port = 10_000 + Math.floor(Math.random() * 20_000), listener = createServer().listen(port)
+  const is_free = await once(listener, 'listening').then(() => true, () => false)
+  await new Promise(resolve => listener.close(resolve))
+  return is_free ? port : free_port()
 }
 
 /** A server in this process, with its ends of the open connections; `nobody` waits until there are none. */
 type Started = { port: number, server: Server, ends: Set<Socket>, nobody: () => Promise<unknown> }
 
-/** Starts a server in this process on a free port: `serve` with PATIENT limits, or one of another make. */
-async function start(t: Scope, options: Options | Server = {}): Promise<Started> {
-  const server = options instanceof Server ? options.listen(0, '127.0.0.1')
-    : serve({ host: '127.0.0.1', port: 0, ...options, limits: { ...PATIENT, ...options.limits } })
+/** Starts a server in this process: `serve` with PATIENT limits, another one, or what it does with a connection. */
+async function start(t: Scope, made: Options | Server | ((socket: Socket) => unknown) = {}): Promise<Started> {
+  const other = typeof made === 'function' ? createServer(socket => made(socket.on('error', () => {}))) : made
+  const server = other instanceof Server ? other.listen(0, '127.0.0.1')
+    : serve({ host: '127.0.0.1', port: 0, ...other, limits: { ...PATIENT, ...other.limits } })
   const ends = new Set<Socket>()
   server.on('connection', socket => ends.add(socket.on('close', () => ends.delete(socket))))
   t.after(() => {
     server.close()
     for (const socket of ends) socket.destroy()
   })
-  if (!server.listening) await once(server, 'listening')
+  await once(server, 'listening')
   const { port } = server.address() as AddressInfo
   return { port, server, ends, nobody: () => until('no connection is left', () => ends.size === 0) }
-}
-
-/** A server of another make, which does with each connection what it is told. */
-function other_server(serve_one: (socket: Socket) => void): Server {
-  return createServer(socket => serve_one(socket.on('error', () => {})))
 }
 
 /** A running program; it is killed at the end of its test, with all that it has started. */
@@ -131,7 +123,7 @@ class Program {
   }
 
   /** Waits for something as long as the program runs. */
-  until<T>(what: string, coming: Promise<T> | (() => T | Promise<T>)): Promise<T> {
+  until<T>(what: string, coming: Coming<T>): Promise<T> {
     const ended = this.exit.then(how => assert.fail(`it has ended with ${how}: ${this.out}${this.err}`))
     return Promise.race([until(`${this.child.spawnargs.join(' ')} ${what}`, coming), ended])
   }
@@ -161,35 +153,35 @@ function with_limits(code: string, limits: Record<string, number> = {}): string 
 
 /** The path of a copy of a program, without types so that it starts quickly, and with test.jpg beside it. */
 function copy_of(original: string, change = (code: string): string => code): string {
-  const folder = mkdtempSync(join(SCRATCH, 'copy-'))
-  const path = join(folder, `${basename(original, extname(original))}.mjs`)
-  const { code } = transformSync(readFileSync(join(HERE, original), 'utf8'), { loader: 'ts' })
-  writeFileSync(path, change(code))
-  copyFileSync(join(HERE, 'test.jpg'), join(folder, 'test.jpg'))
+  const path = join(mkdtempSync(join(SCRATCH, 'copy-')), 'copy.mjs')
+  writeFileSync(path, change(transformSync(readFileSync(join(HERE, original), 'utf8'), { loader: 'ts' }).code))
+  copyFileSync(join(HERE, 'test.jpg'), join(path, '../test.jpg'))
   return path
 }
-/** What runs, and not what is imported. */
-const program_of = (name: 'server' | 'client'): string => BUILT ? `dist/wow-${name}.js` : `${name}.ts`
+
+/** Whether a server lets somebody in. */
+async function accepts(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1')
+  return once(socket, 'connect').then(() => true, () => false).finally(() => socket.destroy())
+}
 
 /** A client that keeps its side open until it is told otherwise, and remembers what came. */
 class Peer {
   readonly socket: Socket
   /** what has come, a character for each byte */
   text = ''
-  /** the server has closed its side, or the connection is gone */
-  over = false
   /** everything that came, once it is over */
   readonly all: Promise<string>
 
   constructor(port: number, text = '') {
     this.socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
-    this.socket.on('data', data => { this.text += data.toString('latin1') }).on('error', () => {})
-    const ended = new Promise<string>(resolve => {
-      for (const event of ['end', 'close']) this.socket.on(event, () => resolve(this.text))
-    })
-    this.all = ended.finally(() => { this.over = true })
+    this.socket.setEncoding('latin1').on('data', piece => { this.text += piece }).on('error', () => {})
+    this.all = finished(this.socket, { writable: false }).catch(() => {}).then(() => this.text)
     this.write(text)
   }
+
+  /** The server has closed its side, or the connection is gone. */
+  get over(): boolean { return this.socket.readableEnded || this.socket.closed }
 
   write(text: string): this {
     if (text) this.socket.write(text, 'latin1')
@@ -198,23 +190,9 @@ class Peer {
 
   /** Waits until something has come. */
   async comes(what: string, has_come = () => this.text.includes(what)): Promise<void> {
-    while (!has_come()) {
-      assert.ok(!this.over, `it ended before ${what} came: ${this.text.slice(-200)}`)
-      const more = new Promise(resolve => this.socket.once('data', resolve))
-      await until(`${what} has come`, Promise.race([more, this.all]))
-    }
-  }
-
-  /** Waits for so many replies, and returns their statuses. */
-  async replies(count: number): Promise<string[]> {
-    await this.comes(`reply ${count}`, () => statuses_of(this.text).length >= count)
-    return statuses_of(this.text)
-  }
-
-  /** Waits until all that was written is with the system. */
-  async sent(): Promise<void> {
-    const is_sent = (): boolean => !this.socket.connecting && this.socket.writableLength === 0
-    await until('all is sent', () => this.over || is_sent())
+    const more = (): Promise<unknown> => Promise.race([new Promise(next => this.socket.once('data', next)), this.all])
+    const missing = (): never => assert.fail(`it ended before ${what} came: ${this.text.slice(-200)}`)
+    await until(`${what} has come`, () => has_come() || this.over && missing(), more)
   }
 
   /** Waits until the server has closed its side, and closes ours. */
@@ -227,46 +205,28 @@ class Peer {
   }
 }
 
-/**
- * Sends the pieces, and returns everything that came back until the server closed, which must not be by a reset.
- * A server in this process has read each piece before the next one is sent.
- * A RegExp among the pieces waits for a reply that it matches, a number for so many ms; null half-closes.
- */
-async function exchange(to: Started | number, ...pieces: (string | RegExp | number | null)[]): Promise<string> {
-  const { port, ends } = typeof to === 'number' ? { port: to, ends: undefined } : to
-  const peer = new Peer(port)
-  let reset: Error | undefined, sent = 0
-  peer.socket.on('error', error => { reset = error })
-  await until('it is connected', once(peer.socket, 'connect'))
-  const has_read = (): boolean => {
-    for (const end of ends ?? []) if (end.remotePort === peer.socket.localPort) return end.bytesRead >= sent
-    return !ends
-  }
+/** What is sent; null half-closes, and a function is called to wait for something. */
+type Piece = string | null | ((peer: Peer) => unknown)
+
+/** Sends the pieces, and returns everything that came back until the server closed, which must not be by a reset. */
+async function exchange(to: { port: number } | number, ...pieces: Piece[]): Promise<string> {
+  const peer = new Peer(typeof to === 'number' ? to : to.port)
   for (const piece of pieces) {
     if (peer.over) break
-    if (piece === null) peer.socket.end()
-    else if (piece instanceof RegExp) await peer.comes(String(piece), () => peer.over || piece.test(peer.text))
-    else if (typeof piece === 'number') await pause(piece)
-    else {
-      peer.write(piece)
-      sent += piece.length
-      await until('the server has read', () => peer.over || has_read(), turn)
-    }
+    if (typeof piece === 'string') peer.write(piece)
+    else if (piece) await piece(peer)
+    else peer.socket.end()
   }
   const text = await peer.closed()
-  if (reset) throw reset
+  if (peer.socket.errored) throw peer.socket.errored
   return text
 }
 
 const lines = (...all: string[]): string => all.map(line => line + '\r\n').join('')
 const request = (line: string, ...fields: string[]): string => lines(`${line} HTTP/1.1`, 'Host: a', ...fields, '')
-const GET = request('GET /'), GET_PICTURE = request('GET /test.jpg')
-const GET_AND_CLOSE = request('GET /', 'Connection: close')
-/** The beginning of a head. */
-const POST = lines('POST / HTTP/1.1', 'Host: a')
-const x = (bytes: number): string => 'x'.repeat(bytes)
+const GET = request('GET /'), GET_AND_CLOSE = request('GET /', 'Connection: close')
 /** The answer to one request, after which the connection is closed. */
-function ask(to: Started | number, line = 'GET /', fields: string[] = [], body = ''): Promise<string> {
+function ask(to: { port: number } | number, line = 'GET /', fields: string[] = [], body = ''): Promise<string> {
   return exchange(to, request(line, 'Connection: close', ...fields) + body)
 }
 
@@ -274,9 +234,6 @@ const head_of = (reply: string): string => reply.slice(0, reply.indexOf('\r\n\r\
 const body_of = (reply: string): string => reply.slice(head_of(reply).length)
 const status_of = (reply: string): number => Number(/^HTTP\/1\.1 (\d{3}) /.exec(reply)?.[1])
 const count = (text: string, part: string): number => text.split(part).length - 1
-/** The statuses of all replies, and Yes. */
-const statuses_of = (replies: string): string[] =>
-  Array.from(replies.matchAll(/HTTP\/1\.1 (\d{3}) |Yes$/g), ([all, status]) => status ?? all)
 
 /** The value of a field of a reply's head; a second one is an error. */
 function field_of(head: string, name: string): string | undefined {
@@ -287,45 +244,32 @@ function field_of(head: string, name: string): string | undefined {
 
 /** The CPU time that this takes (µs): the least of several times. */
 async function cpu_of(work: () => unknown, times = 1): Promise<number> {
-  let least = Infinity
-  for (; times > 0; times--) {
-    const before = process.cpuUsage()
-    await work()
-    const { user, system } = process.cpuUsage(before)
-    least = Math.min(least, user + system)
-  }
-  return least
+  const before = process.cpuUsage()
+  await work()
+  const { user, system } = process.cpuUsage(before)
+  return Math.min(user + system, times > 1 ? await cpu_of(work, times - 1) : Infinity)
 }
-
-const STARTED = Date.now()
 
 /**
  * Replies in short: of a 200 its body, of any other its status, and text that is not HTTP as it is.
  * Each is checked for what every reply must have. The server has closed after them, so the last one must have said so.
  */
 function gist(text: string): string {
-  const said: string[] = []
-  while (text.startsWith('HTTP/')) {
-    const grammar = /^HTTP\/1\.1 (\d{3}) [ -~]+\r\n(?:[\w-]+: [ -~]+\r\n)*\r\n/
-    const [head = '', status = ''] = grammar.exec(text) ?? assert.fail(`no head: ${JSON.stringify(text)}`)
-    text = text.slice(head.length)
-    if (status === '100') {
-      assert.equal(head, 'HTTP/1.1 100 Continue\r\n\r\n')
-      said.push(status)
-      continue
-    }
-    const date = field_of(head, 'Date') ?? '', length = field_of(head, 'Content-Length')
+  if (!text.startsWith('HTTP/')) return text
+  const grammar = /^HTTP\/1\.1 (\d{3}) [ -~]+\r\n(?:[\w-]+: [ -~]+\r\n)*\r\n/
+  const [head = '', status = ''] = grammar.exec(text) ?? assert.fail(`no head: ${JSON.stringify(text)}`)
+  const date = field_of(head, 'Date') ?? '', length = field_of(head, 'Content-Length') ?? ''
+  const end = head.length + Number(length), body = text.slice(head.length, end), rest = text.slice(end)
+  if (status === '100') assert.equal(head, 'HTTP/1.1 100 Continue\r\n\r\n')
+  else {
     assert.equal(new Date(date).toUTCString(), date, 'Date is an IMF-fixdate')
-    assert.ok(Date.parse(date) > STARTED - 2_000 && Date.parse(date) < Date.now() + 2_000, 'Date is now')
-    assert.match(length ?? 'none', status === '204' ? /^none$/ : /^\d+$/)
-    const body = text.slice(0, Number(length ?? 0))
-    assert.equal(body.length, Number(length ?? 0), 'Content-Length counts what follows')
-    text = text.slice(body.length)
-    const closes = text ? undefined : 'close'
+    assert.ok(Date.parse(date) > performance.timeOrigin - 2_000 && Date.parse(date) < Date.now() + 2_000, 'Date is now')
+    assert.match(length, status === '204' ? /^$/ : /^\d+$/)
+    assert.equal(body.length, Number(length), 'Content-Length counts what follows')
+    const closes = rest ? undefined : 'close'
     assert.equal(field_of(head, 'Connection'), closes, 'the last reply, and no other, says Connection: close')
-    said.push(status === '200' ? body : status)
   }
-  return [...said, ...text ? [text] : []].join(', ')
+  return [status === '200' ? body : status, ...rest ? [gist(rest)] : []].join(', ')
 }
 
 describe('the article', () => {
@@ -488,8 +432,8 @@ const RUNTIMES: [name: string, args: string[]][] =
 describe('programs', { concurrency: 2 }, () => {
   let server: string[] = [], client: string[] = []
   before(() => {
-    server = [NODE, copy_of(program_of('server'))]
-    client = [NODE, copy_of(program_of('client'))]
+    server = [NODE, copy_of(file_of('wow-server'))]
+    client = [NODE, copy_of(file_of('wow-client'))]
   })
 
   /** Each of these command lines is refused, with one line that matches. */
@@ -577,10 +521,10 @@ describe('programs', { concurrency: 2 }, () => {
 
     it("speaks to the article's servers: bare text, and HTTP/1.x with line feeds and no length", async t => {
       const page = '<head>\n<title>WOW</title>\n</head>\n', heard: string[] = []
-      const says = (reply: string): Server => other_server(socket => socket.once('data', data => {
+      const says = (reply: string) => (socket: Socket) => void socket.once('data', data => {
         heard.push(String(data))
         socket.end(reply)
-      }))
+      })
       const section_2 = await start(t, says('Yes'))
       const section_3 = await start(t, says(`HTTP/1.x 200 OK  \nContent-Type: text/html\n\n${page}`))
       const yes = await run(t, [...client, `127.0.0.1:${section_2.port}`])
@@ -594,19 +538,20 @@ describe('programs', { concurrency: 2 }, () => {
 
     it('puts a chunked body together', async t => {
       const reply = CHUNKED + '3;x=y\r\nWow\r\n5\r\n, chu\r\n0\r\n\r\n'
-      const { port } = await start(t, other_server(socket => socket.end(reply)))
+      const { port } = await start(t, socket => socket.end(reply))
       assert.equal((await run(t, [...client, `127.0.0.1:${port}`, '/'])).out, 'Wow, chu')
     })
 
     it('prints what comes from the other side with control characters escaped', async t => {
-      const { port } = await start(t, other_server(socket => socket.end('a\x1b[2Jb\x07\x9b\\c\r\nd\n')))
+      const { port } = await start(t, socket => socket.end('a\x1b[2Jb\x07\x9b\\c\r\nd\n'))
       const { out } = await run(t, [...client, `127.0.0.1:${port}`])
       assert.equal(out, 'reply is: a\\x1b[2Jb\\x07\\x9b\\x5cc\nd\n')
     })
 
     it('says in one line what is wrong, and ends with 1', async t => {
-      const at = async (server?: Server): Promise<string> => `127.0.0.1:${(await start(t, server)).port}`
-      const nobody = await at(other_server(() => {}))
+      const at = async (serve_one?: (socket: Socket) => unknown): Promise<string> =>
+        `127.0.0.1:${(await start(t, serve_one)).port}`
+      const nobody = await at(() => {})
       await refuse(t, client, [
         [[], /--help/],
         [[await at(), 'a', 'b'], /--help/],
@@ -614,11 +559,11 @@ describe('programs', { concurrency: 2 }, () => {
         [['127.0.0.1:99999'], /a port from 1 to 65535, got .*99999/],
         [['no.such.host.invalid'], /no such host|looked up/],
         [['127.0.0.1:1'], /^127\.0\.0\.1:1: .*refused: is the server running\? npx .* starts it$/m],
-        [[await at(other_server(socket => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nWow'))), '/'],
+        [[await at(socket => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nWow')), '/'],
           /cut short after 3 of 10 bytes/],
-        [[await at(other_server(socket => socket.end(CHUNKED + '3\r\nWow\r\n'))), '/'], /cut short/],
-        [[await at(other_server(socket => socket.once('data', () => socket.resetAndDestroy())))], /reset/],
-        [[await at(other_server(socket => socket.end()))], /without a reply/],
+        [[await at(socket => socket.end(CHUNKED + '3\r\nWow\r\n')), '/'], /cut short/],
+        [[await at(socket => socket.once('data', () => socket.resetAndDestroy()))], /reset/],
+        [[await at(socket => socket.end())], /without a reply/],
       ])
       await assert.rejects(send(nobody, 'hello', { silent_ms: 50 }), /nothing came for 0.05 s/)
       await assert.rejects(send(nobody, 'hello', { signal: AbortSignal.timeout(50) }), /aborted/)
@@ -626,7 +571,7 @@ describe('programs', { concurrency: 2 }, () => {
 
     it('does not wait for the end of a kept connection when the length is known', async t => {
       const { port } = await start(t)
-      const reply = Buffer.from(await send(`127.0.0.1:${port}`, GET_PICTURE)).toString('latin1')
+      const reply = Buffer.from(await send(`127.0.0.1:${port}`, request('GET /test.jpg'))).toString('latin1')
       assert.equal(body_of(reply), PICTURE)
     })
 
@@ -717,7 +662,8 @@ describe('a cut reply is never taken for whole', () => {
   async function received(reply: string | Iterable<string>, how: How = {}): Promise<string> {
     const { request = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n', piece_bytes = Infinity } = how
     const { open = false, options = {} } = how
-    const server = other_server(socket => {
+    let end = (): void => {}
+    const { port } = await start({ after: ending => { end = ending } }, socket => {
       socket.setNoDelay().once('data', async () => {
         for (const piece of typeof reply === 'string' ? cut(reply, piece_bytes) : reply) {
           // a turn of the loop, in which the client reads the piece before
@@ -727,15 +673,9 @@ describe('a cut reply is never taken for whole', () => {
         }
         if (!open) socket.end()
       })
-    }).listen(0, '127.0.0.1')
-    await once(server, 'listening')
-    try {
-      const { port } = server.address() as AddressInfo
-      const bytes = await send(`127.0.0.1:${port}`, request, { silent_ms: BOUND_MS, ...options })
-      return Buffer.from(bytes).toString('latin1')
-    } finally {
-      server.close()
-    }
+    })
+    const bytes = send(`127.0.0.1:${port}`, request, { silent_ms: BOUND_MS, ...options }).finally(end)
+    return Buffer.from(await bytes).toString('latin1')
   }
 
   function* cut(text: string, piece_bytes: number): Iterable<string> {
@@ -1623,11 +1563,20 @@ describe('HTTP/1.1 to the letter', () => {
     return [[message + rest], ...cuts, [...message, rest]]
   }
 
+  /** Exchanges as `exchange` does, but the server has read each piece before the next one is sent. */
+  function exchange_pieces({ port, ends }: Started, ...pieces: Piece[]): Promise<string> {
+    const has_read = ({ socket }: Peer): boolean => Array.from(ends).some(({ remotePort, bytesRead }) =>
+      remotePort === socket.localPort && bytesRead === socket.bytesWritten)
+    const is_read = (peer: Peer): Promise<boolean> =>
+      until('the server has read', () => peer.over || has_read(peer), turn)
+    return exchange(port, ...pieces.flatMap(piece => [piece, is_read]))
+  }
+
   /** Over sockets, a message has this outcome in all of these ways. */
   async function same_over_sockets(to: Subject, all: string[][], outcome: string): Promise<void> {
     const server = await to.server
     await Promise.all(all.map(async pieces => {
-      assert.equal(gist(await exchange(server, ...pieces)), outcome, JSON.stringify(pieces))
+      assert.equal(gist(await exchange_pieces(server, ...pieces)), outcome, JSON.stringify(pieces))
     }))
   }
 
@@ -1663,8 +1612,8 @@ describe('HTTP/1.1 to the letter', () => {
   }
   type Part = [part: string, text: (n: number) => string]
 
-  async function said(...pieces: (string | RegExp | number | null)[]): Promise<string> {
-    return gist(await exchange(await wide.server, ...pieces))
+  async function said(...pieces: Piece[]): Promise<string> {
+    return gist(await exchange_pieces(await wide.server, ...pieces))
   }
 
   const NEXT = request('GET /next', 'Connection: close')
@@ -2165,7 +2114,7 @@ describe('HTTP/1.1 to the letter', () => {
     each(ACCEPTED.map(([sentence, ...row]) => [`takes ${sentence}`, ...row]))
 
     it('sends 100 once, and only when a body is awaited and not yet there (RFC 9110, 10.1.1)', async () => {
-      const waits = / 100 Continue\r\n\r\n$/
+      const waits = (peer: Peer): Promise<void> => peer.comes(' 100 Continue\r\n\r\n')
       const framings = [
         ['Content-Length: 5', 'hello'],
         ['Transfer-Encoding: chunked', '5\r\nhello\r\n0\r\n\r\n'],
@@ -2246,7 +2195,7 @@ describe('HTTP/1.1 to the letter', () => {
         chunked('5\r\nhello\r\n0\r\nX: a\r\n\r\n'),
       ]
       for (const message of whole) await Promise.all(Array.from(message, async (_, i) => {
-        assert.doesNotMatch(await exchange(server, message.slice(0, i), null), /^HTTP\/1\.1 [123]/)
+        assert.doesNotMatch(await exchange_pieces(server, message.slice(0, i), null), /^HTTP\/1\.1 [123]/)
       }))
       asked.length = 0
       for (const message of [hello('Content-Length: 6'), chunked('5\r\nhello\r\n0\r\n'), get().slice(0, -1)]) {
@@ -2258,7 +2207,7 @@ describe('HTTP/1.1 to the letter', () => {
     it('answers a client that has closed its half (RFC 9112, 9.5)', async () => {
       // an empty line begins no request
       for (const message of [get(), get() + '\r\n']) {
-        const reply = await exchange(await wide.server, message, null)
+        const reply = await exchange_pieces(await wide.server, message, null)
         assert.match(reply, /^HTTP\/1\.1 200 OK\r\n[^]*\r\n\r\nGET \/x$/)
       }
       assert.equal(await said(get() + NEXT, null), 'GET /x, GET /next')
@@ -2273,7 +2222,7 @@ describe('HTTP/1.1 to the letter', () => {
       for (const content of contents) {
         const reply = await exchange(await start(t, { answer: async () => content }), request('CONNECT a:80') + get())
         assert.match(reply, /^HTTP\/1\.1 2\d\d [^]*\r\nConnection: close\r\n\r\n$/)
-        assert.deepEqual([field_of(reply, 'Content-Length'), statuses_of(reply).length], [undefined, 1])
+        assert.deepEqual([field_of(reply, 'Content-Length'), count(reply, 'HTTP/1.1 ')], [undefined, 1])
       }
       const server = await start(t, { answer: () => http`HTTP/1.1 403 Forbidden\n\nno` })
       assert.equal(gist(await exchange(server, request('CONNECT a:80'))), '403')
@@ -2303,7 +2252,7 @@ describe('HTTP/1.1 to the letter', () => {
         'hello\r\n',
       ]
       asked.length = 0
-      for (const message of last) await exchange(await wide.server, message + get(), NEXT)
+      for (const message of last) await exchange_pieces(await wide.server, message + get(), NEXT)
       assert.deepEqual(asked, ['a:80', '/x'])
     })
 
@@ -2553,14 +2502,15 @@ ${bytes.subarray(0, Number(src.slice(1)) || 0)}`
 
     it('answers Yes to capitals alone when no more will come', async () => {
       await Promise.all(['HELLO', 'H', 'GET', 'hello'].map(async message => {
-        assert.equal(await exchange(await wide.server, message, null), 'Yes')
+        assert.equal(await exchange_pieces(await wide.server, message, null), 'Yes')
       }))
     })
 
     it('takes a request cut after its first byte, whatever the time between, for a request (RFC 9112, 3)', async () => {
       // longer than the server waits for the rest of a text
       await Promise.all([get(), '\r\n' + get()].flatMap(message => [1, 2, 3, 4, 5].map(async cut => {
-        assert.equal(await said(message.slice(0, cut), 300, message.slice(cut) + NEXT), 'GET /x, GET /next')
+        const outcome = await said(message.slice(0, cut), () => pause(300), message.slice(cut) + NEXT)
+        assert.equal(outcome, 'GET /x, GET /next')
       })))
     })
 
@@ -2578,7 +2528,7 @@ ${bytes.subarray(0, Number(src.slice(1)) || 0)}`
         ['GET /x HTTP/1.1\r', '\nHost: a\r\n\r\n', 'GET /x, GET /next'],
       ]
       await Promise.all(cut.map(async ([begins, goes_on, outcome]) => {
-        assert.equal(await said(begins, 300, goes_on + NEXT), outcome, begins)
+        assert.equal(await said(begins, () => pause(300), goes_on + NEXT), outcome, begins)
       }))
     })
   })
@@ -2627,7 +2577,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
   async function start_program(t: Scope, how: HowToStart = {}): Promise<Program> {
     const { limits, quiet = true, port = 0, options, shell = '', flags = [] } = how
     const source = how.source ?? (options === undefined ? '' : serving(options))
-    const path = copy_of(source ? module_of('server') : program_of('server'), code => with_limits(code, limits))
+    const path = copy_of(file_of(source ? 'server' : 'wow-server'), code => with_limits(code, limits))
     const script = source
       ? ['--input-type=module', '--eval', source.replace('./server.ts', pathToFileURL(path).href)]
       : [path, String(port), '--host', '127.0.0.1', ...quiet ? ['--quiet'] : []]
@@ -2636,10 +2586,20 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     return new Program(t, command, HERE, 'ipc').listening()
   }
 
+  const GET_PICTURE = request('GET /test.jpg')
+  /** The beginning of a head. */
+  const POST = lines('POST / HTTP/1.1', 'Host: a')
+  const x = (bytes: number): string => 'x'.repeat(bytes)
   const post_of = (length: number, body = x(length)): string => request('POST /', `Content-Length: ${length}`) + body
   const chunked_post = (chunks: string): string => request('POST /', 'Transfer-Encoding: chunked') + chunks
   const chunk_of = (data: string): string => lines(data.length.toString(16), data)
   const LAST_CHUNK = '0\r\n\r\n'
+  /** The statuses of all replies, and Yes. */
+  const statuses_of = (replies: string): string[] =>
+    Array.from(replies.matchAll(/HTTP\/1\.1 (\d{3}) |Yes$/g), ([all, status]) => status ?? all)
+  /** Waits until all that the peer has written is with the system. */
+  const sent = (peer: Peer): Promise<boolean> =>
+    until('all is sent', () => peer.over || !peer.socket.connecting && peer.socket.writableLength === 0)
 
   describe('stopping', { concurrency: 3 }, () => {
     type Stoppable = { port: number, stop: () => void, done: Promise<number | string> }
@@ -2653,11 +2613,6 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const stop = new AbortController(), { port, server } = await start(t, { signal: stop.signal, limits })
       return { port, stop: () => stop.abort(), done: once(server, 'close').then(() => 0) }
     }
-
-    const accepts = (port: number): Promise<boolean> => new Promise(resolve => {
-      const socket = connect({ port, host: '127.0.0.1' }, () => resolve(true)).on('error', () => resolve(false))
-      socket.on('connect', () => socket.destroy())
-    })
 
     for (const way of WAYS) it(`${way}: takes no more, answers what is in hand, closes what is idle`, async t => {
       const { port, stop, done } = await stoppable(t, way)
@@ -2772,7 +2727,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       // as many as wait in the system, which accepts them for it
       child.kill('SIGSTOP')
       const clients = Array.from({ length: 200 }, () => new Peer(port, GET_AND_CLOSE))
-      for (const peer of clients) await peer.sent()
+      for (const peer of clients) await sent(peer)
       child.kill('SIGTERM')
       child.kill('SIGCONT')
       for (const peer of clients) assert.deepEqual(statuses_of(await peer.closed()), ['200'])
@@ -2831,7 +2786,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       server.listen(0, '127.0.0.1')
       await once(server, 'listening')
       const { port } = server.address() as AddressInfo, peer = new Peer(port, GET)
-      assert.deepEqual(await peer.replies(1), ['200'])
+      await peer.comes('HTTP/1.1 200 ')
       const closed_again = once(server, 'close')
       stop.abort()
       assert.deepEqual(statuses_of(await peer.closed()), ['200'])
@@ -2941,9 +2896,9 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const { child, port } = await start_program(t, { limits: { idle_ms: 6_000, silent_ms: 6_000, head_ms: 6_000 } })
       const peers_of = (count: number, text = ''): Peer[] => Array.from({ length: count }, () => new Peer(port, text))
       const kept = peers_of(20, GET)
-      for (const peer of kept) await peer.replies(1)
+      for (const peer of kept) await peer.comes('HTTP/1.1 200 ')
       const half = peers_of(5, GET_AND_CLOSE.slice(0, 20)), silent = peers_of(5)
-      for (const peer of [...half, ...silent]) await peer.sent()
+      for (const peer of [...half, ...silent]) await sent(peer)
       child.kill('SIGSTOP')
       for (const peer of [...kept, ...silent]) peer.write(GET_AND_CLOSE)
       for (const peer of half) peer.write(GET_AND_CLOSE.slice(20))
@@ -2963,7 +2918,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
         ${serving('answer() { if (++asked === 20) be_busy() }, limits: { idle_ms: 500 }')}`
       const server = await start_program(t, { source })
       const kept = Array.from({ length: 20 }, () => new Peer(server.port))
-      for (const peer of kept) await peer.sent()
+      for (const peer of kept) await sent(peer)
       for (const peer of kept) peer.write(GET)
       await server.until('is busy', () => server.out.includes('busy'))
       for (const peer of kept) peer.write(GET_AND_CLOSE)
@@ -2983,7 +2938,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const bytes = Buffer.from(chunked_post(`100000\r\n${x(1_048_575)}`))
       const clients = Array.from({ length: 600 }, () => new Peer(server.port))
       for (const { socket } of clients) socket.write(bytes)
-      for (const peer of clients) await peer.sent()
+      for (const peer of clients) await sent(peer)
       assert.deepEqual(statuses_of(await ask(server.port)), ['200'])
       const answers = new Set(clients.flatMap(peer => statuses_of(peer.text)))
       assert.deepEqual([...answers], ['503'])
@@ -2995,14 +2950,14 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const server = await start_program(t, { options, flags: ['--max-old-space-size=64'] })
       const message = chunked_post(chunk_of('xx').repeat(20_000))
       const clients = Array.from({ length: 40 }, () => new Peer(server.port, message))
-      for (const peer of clients) await peer.sent()
+      for (const peer of clients) await sent(peer)
       assert.deepEqual(statuses_of(await ask(server.port)), ['200'])
       for (const peer of clients) peer.write(LAST_CHUNK).socket.end()
       for (const peer of clients) assert.deepEqual(statuses_of(await peer.closed()), ['200'])
     })
 
     const ENDINGS: [ending: string, end: (first: Peer) => unknown, body_ms?: number][] = [
-      ['is answered', first => first.write(x(10_000)).replies(1)],
+      ['is answered', first => first.write(x(10_000)).comes('HTTP/1.1 200 ')],
       ['is reset', first => first.socket.resetAndDestroy()],
       ['ends too early', first => first.socket.end()],
       ['is too late', () => {}, 2_000],
@@ -3070,13 +3025,13 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     it('are held about once each, however small the pieces are', async t => {
       const server = await start_program(t, { options })
       const clients = Array.from({ length: 10 }, () => new Peer(server.port, post_of(10_000, '')))
-      for (const peer of clients) await peer.sent()
+      for (const peer of clients) await sent(peer)
       const before = await look(server)
       for (let i = 0; i < 3_000; i++) {
         for (const peer of clients) peer.write('x')
         await turn()
       }
-      for (const peer of clients) await peer.sent()
+      for (const peer of clients) await sent(peer)
       const { held } = await look(server)
       assert.ok(held - before.held < 700_000, `30,000 bytes take ${held - before.held}`)
       for (const peer of clients) peer.write(x(7_000)).socket.end()
@@ -3090,7 +3045,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       }
       const server = await start_program(t), before = await look(server)
       const clients = Array.from({ length: 40 }, () => new Peer(server.port, post_of(1_000_000, x(999_999))))
-      for (const peer of clients) await peer.sent()
+      for (const peer of clients) await sent(peer)
       const { held } = await look(server)
       assert.ok(held - before.held < 4_000_000, `40 bodies take ${held - before.held} bytes`)
       for (const peer of clients) peer.write('x').socket.end()
@@ -3120,7 +3075,9 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       await server.until('has all connections', async () => (await look(server)).connections === 100)
       const before = await look(server)
       for (const peer of clients) peer.write(text)
-      for (const peer of clients) assert.equal((await peer.replies(answers)).length, answers)
+      for (const peer of clients) {
+        await peer.comes(`answer ${answers}`, () => count(peer.text, 'HTTP/1.1 200 ') === answers)
+      }
       const held = ((await look(server)).held - before.held) / clients.length
       assert.ok(held < 10_000, `each holds ${Math.round(held)} bytes`)
       for (const { socket } of clients) socket.destroy()
@@ -3548,9 +3505,9 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       await until('it is connected', once(honest.socket, 'connect'))
       const peer = new Peer(port, text.repeat(times))
       peer.socket.pause()
-      await honest.replies(1)
+      await honest.comes('HTTP/1.1 ')
       peer.socket.resume()
-      await peer.replies(1)
+      await peer.comes('HTTP/1.1 ')
       const { length } = body_of(peer.text).split('HTTP/1.1 ', 1)[0] ?? ''
       assert.ok(before * length < 2 ** 20, `${before} answers came first, of ${length} bytes`)
       peer.socket.destroy()
@@ -3563,7 +3520,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       for (const peer of greedy) peer.write(GET_PICTURE.repeat(500))
       const kept = new Peer(port)
       for (let i = 1; i <= 20; i++) {
-        assert.equal((await kept.write(GET).replies(i)).length, i)
+        await kept.write(GET).comes(`answer ${i}`, () => count(kept.text, 'HTTP/1.1 200 ') === i)
         assert.deepEqual(statuses_of(await ask(port)), ['200'])
       }
       assert.deepEqual(greedy.filter(({ over, text }) => over || text), [], 'the attack still stands')
@@ -3719,7 +3676,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     const HEAD = lines('HTTP/1.1 200 OK', 'Content-Type: text/plain', 'X: \x1b[2J\x85\\', '')
     for (const [kind, head] of [['text', ''], ['HTTP', HEAD]] as const) {
       it(`the client prints no control character as it came (${kind})`, async t => {
-        const { port } = await start(t, other_server(socket => socket.end(head + NASTY)))
+        const { port } = await start(t, socket => socket.end(head + NASTY))
         const { out, err } = await run(t, [...TSX, 'client.ts', `127.0.0.1:${port}`])
         const printed = out + err
         assert.ok(printed.startsWith('reply is: '), printed)
@@ -3868,7 +3825,7 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
       const server = await start_program(t, { options: `answer: ${answer}` })
       const peer = new Peer(server.port, request('GET /slow'))
       await server.until('has one connection', async () => (await look(server)).connections === 1)
-      await peer.sent()
+      await sent(peer)
       peer.socket.resetAndDestroy()
       await server.until('has printed the line', () => server.err.includes('GET /slow failed: Error: late'))
       assert.deepEqual(statuses_of(await ask(server.port)), ['200'])
@@ -3905,13 +3862,14 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
       peer.socket.destroy()
     })
 
+    const LIMIT_NAMES = Object.keys(LIMITS)
     /** The most that each limit may be: what patterns and Buffers can take, and a day. */
     const MOST: [limit: string, most: number][] = [
       ['head_bytes', 262_144],
       ['target_bytes', 262_144],
       ['body_bytes', 2 ** 30],
       ['all_bodies_bytes', 2 ** 40],
-      ...TIME_LIMITS.map((name): [string, number] => [name, 86_400_000]),
+      ...Object.keys(PATIENT).map((name): [string, number] => [name, 86_400_000]),
     ]
 
     it('a nonsensical limit is an error that names it', () => {
@@ -4079,14 +4037,6 @@ describe('the README', () => {
     ]
     for (const [path, target] of links) symlinkSync(target, join(folder, 'public', path))
     spawnSync('mkfifo', [join(folder, 'public/pipe')])
-  }
-
-  async function accepts(port: number): Promise<boolean> {
-    const socket = connect(port, '127.0.0.1')
-    const open = new Promise<boolean>(resolve => {
-      socket.on('connect', () => resolve(true)).on('error', () => resolve(false))
-    })
-    return open.finally(() => socket.destroy())
   }
 
   /** Runs TypeScript as it is; a newer Node begins in half the time that tsx takes. */
