@@ -9,10 +9,10 @@
  * "busy" is the server's CPU time as a share of the turn: a server that waits for the client finds less to do each time
  * it wakes up, and pays more for each request. So the figure of a contender that is not fully busy may be too high.
  */
-import { spawn, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
 import { writeFileSync } from 'node:fs'
-import { connect, type Socket } from 'node:net'
+import { connect } from 'node:net'
 import { cpus, release, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -20,25 +20,27 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
 const AUTOCANNON = 'autocannon@8.0.0'
-type Autocannon = (options: Shots & { url: string, connections: number, duration: number, sampleInt: number }) =>
-Promise<{ '2xx': number, non2xx: number, errors: number }>
-type Shots = { method?: 'POST', headers?: Record<string, string>, body?: string, pipelining?: number }
-/** `rate` is how many requests a second are sent, on one connection after the other, answered yet or not. */
-type Messages = { message: string, closing?: boolean, rate?: number, seconds?: number }
-type Load = Shots | Messages
+type Autocannon = (options: object) => Promise<{ '2xx': number, non2xx: number, errors: number }>
+/**
+ * What autocannon shall do; or the message that is sent here, whether the server then closes, and how many are sent in
+ * a second, on one connection after the other, answered yet or not.
+ */
+type Load = { shots?: object, message?: string, closing?: boolean, rate?: number, seconds?: number }
 /** The cost is µs of CPU time for a request, or (memory) KiB for a connection that waits. */
-type Scenario = { title: string, contenders: string[], load: Load, connections: number[], memory?: boolean }
+type Scenario = Load & { title: string, contenders: string[], connections: number[], memory?: boolean }
 type Figure = { cost: number, busy: number, rate: number }
 /** The smallest figure of each run, by contender. */
 type Results = Map<string, Figure[]>
 type Server = { pid: number, port: number }
+/** ask() resolves once the answer is there. */
+type Connection = { ask: () => Promise<void>, close: () => unknown }
+/** run() puts the load on the connections, and resolves with how many answers came. */
+type Client = { run: () => Promise<number>, close: () => unknown }
 
 // ─────────────────────────────── the contenders ───────────────────────────────
 
 const path_of = (file: string): string => fileURLToPath(new URL(`../${file}`, import.meta.url))
-const { bin, exports: { '.': library } } = JSON.parse(readFileSync(path_of('package.json'), 'utf8')) as
-  { bin: { 'wow-server': string }, exports: { '.': { default: string } } }
-const PROGRAM = path_of(bin['wow-server'])
+const PROGRAM = path_of('dist/wow-server.js'), MODULE = path_of('dist/server.js')
 
 /** The least that answers: looks for the empty line, writes a constant. */
 const bare_loop = (send: 'write' | 'end'): string => String.raw`
@@ -64,7 +66,7 @@ createServer((request, response) => {
 /** This server as a module that answers a POST; alone (0), or in processes as in the README's chapter on these. */
 const module_in = (processes: number): string => `
 import cluster from 'node:cluster'
-import { http, serve } from ${JSON.stringify(path_of(library.default))}
+import { http, serve } from ${JSON.stringify(MODULE)}
 const answer = ({ method, body }) =>
   method === 'POST' ? http\`HTTP/1.1 200 OK\nContent-Type: text/plain\n\n\${body.length} bytes\` : undefined
 cluster.schedulingPolicy = cluster.SCHED_NONE
@@ -119,34 +121,34 @@ const CHUNKS = `${chunk(BODY.slice(0, 1049)).repeat(999)}${chunk(BODY.slice(999 
 
 /** A process needs some descriptors for other things. */
 const MOST = (parseInt(spawnSync('sh', ['-c', 'ulimit -n'], { encoding: 'utf8' }).stdout) || Infinity) - 100
-const kept = { contenders: ['ours', 'bare loop', 'node:http', 'nginx'], connections: [32], load: {} }
-const posted = { contenders: ['ours with an answer', 'node:http'], connections: [4],
-  load: { message: message('POST', ['Transfer-Encoding: chunked'], CHUNKS) } }
-const scaled = { connections: [Math.min(10_000, MOST), 10], load: { message: GET, rate: 5_000, seconds: 2 } }
+const kept = { contenders: ['ours', 'bare loop', 'node:http', 'nginx'], connections: [32], shots: {} }
+const posted = { contenders: ['ours with an answer', 'node:http'], connections: [4] }
+const scaled = { title: '5,000 requests a second', connections: [Math.min(10_000, MOST), 10], rate: 5_000, seconds: 2 }
 
 /** Those in which node:http takes part are in the picture, which breaks a title after its comma. */
 const SCENARIOS: Record<string, Scenario> = {
   'keep-alive': { ...kept, title: 'Kept connections, a bare head' },
-  'browser': { ...kept, title: "Kept connections, a browser's head", load: { headers: BROWSER } },
-  'pipelined': { ...kept, title: 'Kept connections, 16 requests at a time', load: { pipelining: 16 } },
+  'browser': { ...kept, title: "Kept connections, a browser's head", shots: { headers: BROWSER } },
+  'pipelined': { ...kept, title: 'Kept connections, 16 requests at a time', shots: { pipelining: 16 } },
   'one-each': { title: 'A connection for each request', contenders: ['ours', 'closing bare loop', 'node:http', 'nginx'],
-    load: { message: message('GET', ['Connection: close']), closing: true }, connections: [32] },
-  'post': { ...posted, title: 'A POST of 1 MiB, by length', load: { method: 'POST', body: BODY } },
-  'chunked': { ...posted, title: 'A POST of 1 MiB, in 1,000 chunks' },
+    message: message('GET', ['Connection: close']), closing: true, connections: [32] },
+  'post': { ...posted, title: 'A POST of 1 MiB, by length', shots: { method: 'POST', body: BODY } },
+  'chunked': { ...posted, title: 'A POST of 1 MiB, in 1,000 chunks',
+    message: message('POST', ['Transfer-Encoding: chunked'], CHUNKS) },
   // one request a second: they wait, but not so long that the server closes them
-  'idle': { title: 'Memory for an idle connection', contenders: kept.contenders.slice(0, 3), memory: true,
-    load: { message: GET, rate: 1, seconds: 1 }, connections: [Math.min(8_000, MOST)] },
+  'idle': { title: 'Memory for an idle connection', contenders: ['ours', 'bare loop', 'node:http'], memory: true,
+    rate: 1, seconds: 1, connections: [Math.min(8_000, MOST)] },
   'bun': { ...kept, title: 'Kept connections, on Bun', contenders: ['ours on Bun', 'Bun.serve'] },
   'deno': { ...kept, title: 'Kept connections, on Deno', contenders: ['ours on Deno', 'Deno.serve'] },
   'cluster': { ...kept, title: 'Kept connections, processes', contenders: ['2 processes', '1 process'] },
-  'scale': { ...scaled, title: '5,000 requests a second', contenders: ['ours'] },
-  'scale-bare': { ...scaled, title: '5,000 requests a second', contenders: ['bare loop'] },
+  'scale': { ...scaled, contenders: ['ours'] },
+  'scale-bare': { ...scaled, contenders: ['bare loop'] },
 }
 
 // ───────────────────────────────── measuring ─────────────────────────────────
 
 /** Lets the contenders take turns, and adds the smallest figure of each to the results. */
-async function compare({ contenders, connections, load, memory = false }: Scenario, all: Results): Promise<void> {
+async function compare({ contenders, connections, memory = false, ...load }: Scenario, all: Results): Promise<void> {
   const best = new Map<string, Figure>()
   const candidates = contenders.flatMap(name => name === 'ours' && against ? [name, 'other build'] : [name])
   const present = candidates.filter(name => !spawnSync(CONTENDERS[name]?.(0)[0] ?? '', ['-v']).error)
@@ -155,7 +157,7 @@ async function compare({ contenders, connections, load, memory = false }: Scenar
       if (memory) stop(contender)
       const server = servers.get(contender) ?? await start(contender)
       // a new process first has to compile its code and grow its heap
-      if (memory) await measure(server, { message: GET, seconds: 2 }, 32, memory).then(() => sleep(1000))
+      if (memory) await measure(server, { seconds: 2 }, 32, memory).then(() => sleep(1000))
       const figure = await measure(server, load, count, memory)
       const name = connections.length > 1 ? `${contender}, ${count} open` : contender
       if (figure.cost < (best.get(name)?.cost ?? Infinity)) best.set(name, figure)
@@ -168,7 +170,7 @@ async function compare({ contenders, connections, load, memory = false }: Scenar
 async function measure({ pid, port }: Server, load: Load, connections: number, memory: boolean): Promise<Figure> {
   const resident_kib = (): number => Number(/VmRSS:\s*(\d+)/.exec(read(`/proc/${pid}/status`))?.[1])
   const empty = resident_kib()
-  const client = 'message' in load ? await open_client(port, load, connections) : shooting(port, load, connections)
+  const client = await (load.shots ? shooting : messaging)(port, load, connections)
   const begin = performance.now(), before = cpu_time(pid)
   const requests = await client.run()
   const cpu = cpu_time(pid) - before, seconds = (performance.now() - begin) / 1000
@@ -187,22 +189,14 @@ function cpu_time(pid: number): number {
 
 const read = (file: string): string => readFileSync(file, 'utf8')
 
-// ────────────────────────── the client and the servers ──────────────────────────
+// ────────────────────────── the clients and the servers ──────────────────────────
 
-/** The path of its program tells where npx has put the module. */
-async function fetch_autocannon(): Promise<Autocannon> {
-  const args = ['--yes', `--package=${AUTOCANNON}`, '-c', 'command -v autocannon']
-  const { stdout, stderr, status } = spawnSync('npx', args, { encoding: 'utf8' })
-  if (status !== 0) throw new Error(`npx cannot fetch ${AUTOCANNON}: ${stderr.trim().split('\n').at(-1) ?? ''}`)
-  return (await import(realpathSync(stdout.trim())) as { default: Autocannon }).default
-}
-
-/** run() lets autocannon ask, and resolves with how many answers came. */
-function shooting(port: number, shots: Shots, connections: number) {
+/** Lets autocannon ask. */
+function shooting(port: number, { shots }: Load, connections: number): Client {
   const run = async (): Promise<number> => {
     const url = `http://localhost:${port}/`
     const result = await autocannon({ url, connections, duration: turn_seconds, sampleInt: 50, ...shots })
-    if (result.errors || result.non2xx) throw new Error(`${result.errors} errors, ${result.non2xx} answers with no 2xx`)
+    if (result.errors || result.non2xx) fail(`${result.errors} errors, ${result.non2xx} answers with no 2xx`)
     return result['2xx']
   }
   return { run, close: () => {} }
@@ -210,88 +204,81 @@ function shooting(port: number, shots: Shots, connections: number) {
 
 const buffer = Buffer.alloc(65_536)
 
-/** Connects and asks. Only the bytes of the answers are counted: the less a client does, the less a server waits. */
-function open_socket(port: number, request: Buffer, expected: number, closing: boolean, on_answer: () => void): Socket {
+/** Connects. Only the bytes of the answers are counted: the less a client does, the less a server waits. */
+function open(port: number, request: Buffer, expected: number, closing: boolean): Connection {
+  const asked: (() => void)[] = []
   let received = 0
   const callback = (length: number): boolean => {
-    received += length
-    for (; !closing && received >= expected; received -= expected) on_answer()
+    for (received += length; received >= expected && !closing; received -= expected) asked.shift()?.()
     return true
   }
   const socket = connect({ port, host: '127.0.0.1', noDelay: !closing, onread: { buffer, callback } })
-  socket.write(request)
-  return socket.on('error', fail).on('close', () => {
-    if (closing && received === expected) on_answer()
-    else fail(new Error(`expected ${expected} bytes of an answer, but the connection was closed after ${received}`))
+  socket.on('error', fail).on('close', () => {
+    if (closing && received === expected) asked.shift()?.()
+    else fail(`expected ${expected} bytes of an answer, but the connection was closed after ${received}`)
   })
+  const ask = (): Promise<void> => new Promise(resolve => {
+    asked.push(resolve)
+    socket.write(request)
+  })
+  return { ask, close: () => socket.removeAllListeners('close').resetAndDestroy() }
 }
 
-/** Opens connections and has one answer on each; run() puts the load on them, and resolves with how many it had. */
-async function open_client(port: number, load: Messages, connections: number) {
-  const { message, closing = false, rate = 0, seconds = turn_seconds } = load
+/** Opens connections and has one answer on each; those that close are opened later, one for each request. */
+async function messaging(port: number, load: Load, connections: number): Promise<Client> {
+  const { message = GET, closing = false, rate = 0, seconds = turn_seconds } = load
   const expected = (await answer_of(port, message)).length, request = Buffer.from(message)
-  if (!expected) throw new Error(`expected an answer with status 200 to ${message.split('\r\n', 1)[0]}`)
-  const sockets: Socket[] = []
-  let asked = 0, answered = 0, next = (_?: Socket): void => {}
-  const ask = (socket?: Socket): void => {
-    asked++
-    if (socket) return void socket.write(request)
-    const opened = open_socket(port, request, expected, closing, () => next(closing ? undefined : opened))
-    sockets.push(opened)
-  }
-  if (!closing) await new Promise<void>(resolve => {
-    next = () => ++answered === connections ? resolve() : asked < connections && ask()
+  if (!expected) fail(`expected an answer with status 200 to ${message.split('\r\n', 1)[0]}`)
+  const another = (): Connection => open(port, request, expected, closing), kept: Connection[] = []
+  while (!closing && kept.length < connections) {
     // no more at a time than fit into the server's backlog
-    while (asked < Math.min(connections, 64)) ask()
-  })
-  const run = (): Promise<number> => new Promise(resolve => {
-    const begin = performance.now(), before = asked
-    let going = true
-    const end = (): void => { if (!going && answered === asked) resolve(answered - before) }
-    next = socket => {
-      answered++
-      if (going && !rate) ask(socket)
-      else end()
+    const some = Array.from({ length: Math.min(64, connections - kept.length) }, another)
+    await Promise.all(some.map(({ ask }) => ask()))
+    kept.push(...some)
+  }
+  const run = async (): Promise<number> => {
+    const begin = performance.now(), passed = (): number => (performance.now() - begin) / 1000
+    const answers: Promise<void>[] = []
+    for (; rate && passed() < seconds; await sleep(1)) {
+      while (answers.length < passed() * rate) answers.push((kept[answers.length % connections] ?? another()).ask())
     }
-    for (let i = 0; i < connections && !rate; i++) ask(closing ? undefined : sockets[i])
-    const timer = setInterval(() => {
-      const passed = (performance.now() - begin) / 1000
-      while (going && asked - before < passed * rate) ask(sockets[asked % connections])
-      going &&= passed < seconds
-      if (!going) clearInterval(timer)
-      end()
-    }, 1)
-  })
-  return { run, close: () => sockets.forEach(socket => socket.removeAllListeners('close').resetAndDestroy()) }
+    await Promise.all(answers)
+    let count = answers.length
+    if (!rate) await Promise.all(Array.from({ length: connections }, async (_, i) => {
+      for (; passed() < seconds; count++) await (kept[i] ?? another()).ask()
+    }))
+    return count
+  }
+  return { run, close: () => kept.forEach(({ close }) => close()) }
 }
 
 /** An answer with status 200, whole as it is on the wire; '' if there is none. */
 function answer_of(port: number, message: string): Promise<string> {
   return new Promise(resolve => {
-    const socket = connect(port, '127.0.0.1', () => socket.write(message)).setTimeout(5000, () => socket.destroy())
     let text = ''
+    const socket = connect(port, '127.0.0.1').setTimeout(5000, () => socket.destroy()).setEncoding('latin1')
     socket.on('error', () => {}).on('close', () => resolve('')).on('data', data => {
-      text += data.toString('latin1')
+      text += data
       const [head = '', body = ''] = text.split('\r\n\r\n')
       if (body.length !== Number(/content-length: *(\d+)/i.exec(head)?.[1])) return
       resolve(head.startsWith('HTTP/1.1 200 ') ? text : '')
       socket.destroy()
-    })
+    }).write(message)
   })
 }
 
 /** Starts a contender, and resolves once it answers. */
 async function start(name: string): Promise<Server> {
   const port = next_port++, [command = '', ...args] = CONTENDERS[name]?.(port) ?? []
-  const env = { ...process.env, ...environment, PORT: String(port) }
+  const env = { ...process.env, PORT: String(port) }
   // a group of its own, to be stopped with the processes that it starts
   const child = spawn(command, args, { detached: true, stdio: ['ignore', 'ignore', 'pipe'], env }).on('error', fail)
-  const { pid = fail(new Error(`cannot run ${command}`)) } = child, give_up = performance.now() + 20_000
+  const { pid = fail(`cannot run ${command}`) } = child, give_up = performance.now() + 20_000
   servers.set(name, { pid, port })
   let complaint = ''
   child.stderr.on('data', data => { complaint += data })
   for (; !await answer_of(port, GET); await sleep(20)) {
-    if (child.exitCode !== null || performance.now() > give_up) throw new Error(`${name} does not start: ${complaint}`)
+    if (child.exitCode !== null || performance.now() > give_up) fail(`${name} does not start: ${complaint}`)
   }
   return { pid, port }
 }
@@ -306,6 +293,11 @@ function stop(name: string): void {
 function temporary(name: string, text: string): string {
   writeFileSync(join(folder, name), text)
   return join(folder, name)
+}
+
+function fail(error: unknown): never {
+  console.error(error instanceof Error ? error.message : error)
+  process.exit(1)
 }
 
 // ───────────────────────────── table and picture ─────────────────────────────
@@ -342,11 +334,10 @@ function picture(): string {
     `<text x="${x}" y="${y}" class="${kind}">${content.replaceAll('&', '&amp;')}</text>`
   const relative = (all: Results, figures: Figure[]): number =>
     median(figures).cost / median(all.get('node:http') ?? []).cost
-  const shown = [...results].filter(([, all]) => all.has('node:http')), drawn: string[] = [], said: string[] = []
-  const unit = 290 / Math.max(...shown.flatMap(([, all]) => [...all.values()].map(figures => relative(all, figures))))
+  const shown = chosen.filter(({ all }) => all.has('node:http')), drawn: string[] = [], said: string[] = []
+  const unit = 290 / Math.max(...shown.flatMap(({ all }) => [...all.values()].map(figures => relative(all, figures))))
   let y = 84
-  for (const [id, all] of shown) {
-    const { title = '', memory } = SCENARIOS[id] ?? {}
+  for (const { title, memory, all } of shown) {
     drawn.push(...title.split(/(?<=,) /).map((part, i) => text(20, y + 13 + i * 18, i ? '' : 'strong', part)))
     const values = Array.from(all, ([name, figures]) => {
       const width = Math.round(unit * relative(all, figures))
@@ -374,6 +365,7 @@ ${text(20, y + 6, '', MACHINE)}
 
 // ─────────────────────────────────── the run ───────────────────────────────────
 
+process.on('uncaughtException', fail)
 const [kernel = ''] = release().split('-', 1), [core] = cpus()
 const MACHINE = `Node ${process.versions.node}, Linux ${kernel}, ${cpus().length} × ${core?.model.trim()}`
 const HELP = `Usage: npm run bench -- [option]…
@@ -388,56 +380,47 @@ const HELP = `Usage: npm run bench -- [option]…
 It needs Linux, npm run build first, and npx, which fetches ${AUTOCANNON}.
 nginx, Bun and Deno take part where they are installed.`
 
-const results = new Map<string, Results>(), servers = new Map<string, Server>(), environment = { PAGE: '', ANSWER: '' }
+const { values: options } = parseArgs({ options: {
+  only: { type: 'string', multiple: true, default: Object.keys(SCENARIOS) }, against: { type: 'string', default: '' },
+  rounds: { type: 'string', default: '6' }, seconds: { type: 'string', default: '0.5' },
+  runs: { type: 'string', default: '1' }, svg: { type: 'boolean' }, help: { type: 'boolean' },
+} })
+if (options.help) {
+  console.log(HELP)
+  process.exit()
+}
+const [rounds = 0, runs = 0, turn_seconds = 0] = [options.rounds, options.runs, options.seconds].map(Number)
+const against = options.against && resolve(options.against)
+const missing = [PROGRAM, MODULE, against].find(file => file && !existsSync(file))
+if (!(rounds > 0 && runs > 0 && turn_seconds > 0)) fail('--rounds, --runs and --seconds must be above 0')
+if (process.platform !== 'linux') fail('expected Linux, which tells the CPU time of a process in /proc')
+if (missing) fail(`${missing} does not exist (npm run build makes this server's)`)
+const chosen = options.only.map(id =>
+  ({ id, all: new Map<string, Figure[]>(), ...SCENARIOS[id] ?? fail(`unknown scenario ${id}; see --help`) }))
+
+const servers = new Map<string, Server>(), folder = mkdtempSync(join(tmpdir(), 'wow-bench-'))
 // below the ports that Linux gives to clients
-let next_port = 20_000 + process.pid % 10_000, folder = '', rounds = 0, turn_seconds = 0, against = ''
-let autocannon: Autocannon
-
-async function main(): Promise<void> {
-  const { values: { only, svg, help, ...given } } = parseArgs({ options: {
-    only: { type: 'string', multiple: true, default: Object.keys(SCENARIOS) }, against: { type: 'string', default: '' },
-    rounds: { type: 'string', default: '6' }, seconds: { type: 'string', default: '0.5' },
-    runs: { type: 'string', default: '1' }, svg: { type: 'boolean' }, help: { type: 'boolean' },
-  } })
-  if (help) return console.log(HELP)
-  const runs = Number(given.runs), unknown = only.find(id => !SCENARIOS[id])
-  rounds = Number(given.rounds)
-  turn_seconds = Number(given.seconds)
-  against = given.against && resolve(given.against)
-  if (unknown) throw new Error(`unknown scenario ${unknown}; known: ${Object.keys(SCENARIOS).join(', ')}`)
-  if (!(rounds > 0 && runs > 0 && turn_seconds > 0)) throw new Error('--rounds, --runs and --seconds must be above 0')
-  if (process.platform !== 'linux') throw new Error('expected Linux, which tells the CPU time of a process in /proc')
-  const missing = [PROGRAM, against].find(file => file && !existsSync(file))
-  if (missing) throw new Error(`${missing} does not exist (npm run build makes this server's)`)
-
-  folder = mkdtempSync(join(tmpdir(), 'wow-bench-'))
-  // root's nginx reads it as another user
-  chmodSync(folder, 0o755)
-  process.env['PATH'] += ':/usr/sbin'
-  autocannon = await fetch_autocannon()
-  environment.ANSWER = await answer_of((await start('ours')).port, GET)
-  environment.PAGE = environment.ANSWER.slice(environment.ANSWER.indexOf('\r\n\r\n') + 4)
-  temporary('index.html', environment.PAGE)
-  console.log(`${MACHINE}\nThe smallest of ${rounds} turns of ${turn_seconds} s counts.`)
-  for (let run = 0; run < runs; run++) {
-    for (const [id, scenario] of Object.entries(SCENARIOS).filter(([id]) => only.includes(id))) {
-      const all = results.get(id) ?? new Map<string, Figure[]>()
-      results.set(id, all)
-      await compare(scenario, all)
-      print(`${id}: ${scenario.title}`, scenario.memory ? 'KiB each' : 'µs/request', all)
-    }
-  }
-  if (svg) writeFileSync(path_of('.github/bench.svg'), picture())
-}
-
-function fail(error: unknown): never {
-  console.error(error instanceof Error ? error.message : error)
-  process.exit(1)
-}
-
+let next_port = 20_000 + process.pid % 10_000
 process.on('exit', () => {
   for (const name of servers.keys()) stop(name)
-  if (folder) rmSync(folder, { recursive: true, force: true })
+  rmSync(folder, { recursive: true, force: true })
 })
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(1))
-main().then(() => process.exit(), fail)
+
+// root's nginx reads it as another user
+chmodSync(folder, 0o755)
+process.env['PATH'] += ':/usr/sbin'
+// the path of its program tells where npx has put the module
+const npx = ['--yes', `--package=${AUTOCANNON}`, '-c', 'command -v autocannon']
+const program_path = execFileSync('npx', npx, { encoding: 'utf8', stdio: 'pipe' }).trim()
+const { default: autocannon } = await import(realpathSync(program_path)) as { default: Autocannon }
+const whole = await answer_of((await start('ours')).port, GET), page = whole.slice(whole.indexOf('\r\n\r\n') + 4)
+Object.assign(process.env, { ANSWER: whole, PAGE: page })
+temporary('index.html', page)
+console.log(`${MACHINE}\nThe smallest of ${rounds} turns of ${turn_seconds} s counts.`)
+for (let run = 0; run < runs; run++) for (const { id, all, ...scenario } of chosen) {
+  await compare(scenario, all)
+  print(`${id}: ${scenario.title}`, scenario.memory ? 'KiB each' : 'µs/request', all)
+}
+if (options.svg) writeFileSync(path_of('.github/bench.svg'), picture())
+process.exit()
