@@ -29,7 +29,7 @@ type Load = { shots?: object, message?: string, closing?: boolean, rate?: number
 /** The cost is µs of CPU time for a request, or (memory) KiB for a connection that waits. */
 type Scenario = Load & { title: string, contenders: string[], connections: number[], memory?: boolean }
 type Figure = { cost: number, busy: number, rate: number }
-/** The smallest figure of each run, by contender. */
+/** By contender, its smallest figure in each run. */
 type Results = Map<string, Figure[]>
 type Server = { pid: number, port: number }
 /** ask() resolves once the answer is there. */
@@ -188,8 +188,6 @@ function cpu_time(pid: number): number {
 }
 
 const read = (file: string): string => readFileSync(file, 'utf8')
-
-// ────────────────────────── the clients and the servers ──────────────────────────
 
 /** Lets autocannon ask. */
 function shooting(port: number, { shots }: Load, connections: number): Client {
