@@ -78,7 +78,6 @@ async function free_port(): Promise<number> {
 
 /** A server in this process, with its ends of the open connections; `nobody` waits until there are none. */
 type Started = { port: number, server: Server, ends: Set<Socket>, nobody: () => Promise<unknown> }
-
 /** Starts a server in this process: `serve` with PATIENT limits, another one, or what it does with a connection. */
 async function start(t: Scope, made: Options | Server | ((socket: Socket) => unknown) = {}): Promise<Started> {
   const other = typeof made === 'function' ? createServer(socket => made(socket.on('error', () => {}))) : made
@@ -144,9 +143,9 @@ async function run(t: Scope, args: string[], cwd = HERE): Promise<{ code: number
 /** The code of server.ts with PATIENT limits, except for the given ones. */
 function with_limits(code: string, limits: Record<string, number> = {}): string {
   for (const [name, value] of Object.entries({ ...PATIENT, ...limits })) {
-    const [, ...parts] = code.split(new RegExp(`\\b${name}(?=:| =)`))
-    assert.equal(parts.length, 1, `one place sets ${name}`)
-    code = code.replace(new RegExp(`\\b${name}(:| =) \\d[\\de_]*`), `${name}$1 ${value}`)
+    const parts = code.split(new RegExp(`(?<=\\b${name}(?:: | = ))\\d[\\de_]*`))
+    assert.equal(parts.length, 2, `one place sets ${name}`)
+    code = parts.join(String(value))
   }
   return code
 }
@@ -207,7 +206,6 @@ class Peer {
 
 /** What is sent; null half-closes, and a function is called to wait for something. */
 type Piece = string | null | ((peer: Peer) => unknown)
-
 /** Sends the pieces, and returns everything that came back until the server closed, which must not be by a reset. */
 async function exchange(to: { port: number } | number, ...pieces: Piece[]): Promise<string> {
   const peer = new Peer(typeof to === 'number' ? to : to.port)
