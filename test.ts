@@ -117,7 +117,7 @@ class Program {
   /** Kills it and its group. */
   end(): void {
     try {
-      process.kill(-(this.child.pid ?? 0), 'SIGKILL')
+      if (this.child.pid) process.kill(-this.child.pid, 'SIGKILL')
     } catch { /* it has ended */ }
   }
 
