@@ -121,10 +121,10 @@ class Program {
     } catch { /* it has ended */ }
   }
 
-  /** Waits for something as long as the program runs. */
-  until<T>(what: string, coming: Coming<T>): Promise<T> {
+  /** Waits until a function gives something true, as long as the program runs. */
+  until<T>(what: string, look: () => T | Promise<T>): Promise<T> {
     const ended = this.exit.then(how => assert.fail(`it has ended with ${how}: ${this.out}${this.err}`))
-    return Promise.race([until(`${this.child.spawnargs.join(' ')} ${what}`, coming), ended])
+    return until(`${this.child.spawnargs.join(' ')} ${what}`, async () => Promise.race([look(), ended]))
   }
 
   /** Waits until it has printed an address to open. */
@@ -2551,7 +2551,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
   function look(program: Program): Promise<Look> {
     const told = once(program.child, 'message') as Promise<[Look]>
     program.child.send('look')
-    return program.until('tells what it holds', told.then(([look]) => look))
+    return program.until('tells what it holds', () => told.then(([look]) => look))
   }
 
   type HowToStart = {
