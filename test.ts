@@ -1512,8 +1512,12 @@ describe('HTTP/1.1 to the letter', () => {
 
   /** What is tested: a server, and with the same limits the reader, which knows no socket. */
   type Subject = { limits: typeof LIMITS, server: Promise<Started> }
-  const subject = (limits: Limits): Subject =>
-    ({ limits: { ...LIMITS, ...limits }, server: start({ after }, { answer: echo, limits }) })
+  function subject(limits: Limits): Subject {
+    const started = start({ after }, { answer: echo, limits })
+    // newer Nodes end nothing of a suite of which no test was chosen
+    started.then(({ server }) => server.unref())
+    return { limits: { ...LIMITS, ...limits }, server: started }
+  }
   const wide = subject({}), narrow = subject({ head_bytes: 120, target_bytes: 40, body_bytes: 20 })
 
   /** The part of the server that reads, alone: it knows no socket. */
