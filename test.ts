@@ -1574,10 +1574,24 @@ describe('HTTP/1.1 to the letter', () => {
     return exchange(port, ...pieces.flatMap(piece => [piece, is_read]))
   }
 
-  /** Over sockets, a message has this outcome in all of these ways. */
+  /** Whether a piece but the last leaves what is no HTTP yet: the server waits a short while only for the rest. */
+  function may_be_late({ limits }: Subject, pieces: string[]): boolean {
+    const reader = reader_of(limits)
+    try {
+      return pieces.slice(0, -1).some(piece => {
+        reader.push(Buffer.from(piece, 'latin1'))
+        return reader.read() === 'text_ms'
+      })
+    } catch {
+      return false
+    }
+  }
+
+  /** Over sockets, a message has this outcome in all of these ways, but for those that a busy machine may change. */
   async function same_over_sockets(to: Subject, all: string[][], outcome: string): Promise<void> {
-    const server = await to.server
-    await Promise.all(all.map(async pieces => {
+    const server = await to.server, steady = all.filter(pieces => outcome === 'Yes' || !may_be_late(to, pieces))
+    assert.ok(steady.length > 0, `a way to send ${JSON.stringify(all[0])}`)
+    await Promise.all(steady.map(async pieces => {
       assert.equal(gist(await exchange_pieces(server, ...pieces)), outcome, JSON.stringify(pieces))
     }))
   }
