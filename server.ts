@@ -331,6 +331,7 @@ class Listener extends Server {
   readonly bodies = { bytes: 0 }
   /** TICK_MS for each tick so far: good enough for deadlines, and free */
   now_ms = 0
+  private clock: NodeJS.Timeout | undefined
   stopping = false
   readonly open_connections = new Set<Connection>()
   private readonly ready: Connection[] = []
@@ -354,13 +355,15 @@ class Listener extends Server {
       if (error.syscall !== 'accept' && this.listenerCount('error') === 1) throw error
     })
     this.on('listening', () => {
-      const timer = setInterval(() => {
+      // it may still run: whoever closes a server may listen again while a connection is open
+      clearInterval(this.clock)
+      this.clock = setInterval(() => {
         // a late tick counts as one, and what has arrived is read first: clients do not pay for a process held up
         this.now_ms += TICK_MS
         setImmediate(() => { for (const conn of this.open_connections) conn.check_deadline() })
       }, TICK_MS).unref()
       this.once('close', () => {
-        clearInterval(timer)
+        clearInterval(this.clock)
         signal?.removeEventListener('abort', this.stop)
       })
       if (signal?.aborted) this.stop()

@@ -2809,6 +2809,18 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       await until('it has ended', closed_again)
     })
 
+    it('a server that listens again while a connection is open measures time as before', async t => {
+      const { port, server } = await start(t, { limits: { silent_ms: 1_000 } })
+      const open = new Peer(port, GET)
+      await open.comes('HTTP/1.1 200 ')
+      server.close()
+      server.listen(port, '127.0.0.1')
+      await once(server, 'listening')
+      const begin = performance.now(), silent = new Peer(port)
+      assert.equal(await until('it has ended', silent.all), '')
+      assert.ok(performance.now() - begin >= 1_000)
+    })
+
     it('a server that is closed, and then told to stop, says once that it has closed', async t => {
       const stop = new AbortController(), { server } = await start(t, { signal: stop.signal })
       let closed = 0
