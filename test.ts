@@ -270,6 +270,12 @@ function gist(text: string): string {
   return [status === '200' ? body : status, ...rest ? [gist(rest)] : []].join(', ')
 }
 
+/** The suites that run beside one another: while one waits for programs, the other has the processor. */
+const beside: (() => void)[] = []
+function describe_beside(name: string, concurrency: number, suite: () => void): void {
+  beside.push(() => describe(name, { concurrency }, suite))
+}
+
 describe('the article', () => {
   it('answers the page, which names TypeScript, to a GET of any path', async t => {
     const server = await start(t)
@@ -422,1078 +428,10 @@ describe('the source', () => {
   }
 })
 
-const DENO = ['run', '--allow-net', '--allow-read']
-/** The other runtimes of the same files, and what comes before a program's name. */
-const RUNTIMES: [name: string, args: string[]][] =
-  [['node22', []], ['node24', []], ['node26', []], ['deno', DENO], ['bun', []]]
-
-describe('programs', { concurrency: 2 }, () => {
-  let server: string[] = [], client: string[] = []
-  before(() => {
-    server = [NODE, copy_of(file_of('wow-server'))]
-    client = [NODE, copy_of(file_of('wow-client'))]
-  })
-
-  /** Each of these command lines is refused, with one line that matches. */
-  async function refuse(t: Scope, program: string[], cases: [args: string[], line: RegExp][]): Promise<void> {
-    await Promise.all(cases.map(async ([args, line]) => {
-      const { code, out, err } = await run(t, [...program, ...args])
-      assert.match(err, /^[^\n]+\n$/)
-      assert.match(err, line)
-      assert.deepEqual([code, out], [1, ''], `${args}`)
-    }))
-  }
-
-  describe('server.ts, the program', { concurrency: 4 }, () => {
-    it('listens on every address, IPv4 and IPv6', async t => {
-      const { port } = await new Program(t, [...server, '0']).listening()
-      for (const host of [`127.0.0.1:${port}`, `[::1]:${port}`]) {
-        assert.equal(String(await send(host, 'can you hear me?\n')), 'Yes')
-      }
-    })
-
-    it('listens on one address with --host, and prints no requests with --quiet', async t => {
-      const program = await new Program(t, [...server, '0', '--host', '::1', '--quiet']).listening()
-      assert.equal(String(await send(`[::1]:${program.port}`, 'can you hear me?\n')), 'Yes')
-      await assert.rejects(send(`127.0.0.1:${program.port}`, 'can you hear me?\n'), /refused/)
-      assert.equal(program.out, `Open http://[::1]:${program.port}/\n`)
-    })
-
-    it('says in one line what is wrong, and ends with 1', async t => {
-      const { port } = await start(t)
-      await refuse(t, server, [
-        [[`${port}`, '--host', '127.0.0.1'], /^port \d+ is in use: /],
-        [['80000'], /^the port must be one number from 0 to 65535, got 80000$/m],
-        [['http'], /^the port must be one number from 0 to 65535, got http$/m],
-        [['-1'], /-1/],
-        [['-p', 'http'], /^the port must be one number from 0 to 65535, got http$/m],
-        [['--port', '65536'], /^the port must be one number from 0 to 65535, got 65536$/m],
-        [['-p', '-1'], /^[^\\]*'-p'[^\\]*; see --help$/m],
-        [['-p'], /^Option '-p, --port <value>' argument missing; see --help$/m],
-        [['0', '1'], /^the port must be one number from 0 to 65535, got 0 1$/m],
-        [['8080', '--port', '8081'], /^the port must be one number from 0 to 65535, got 8081 8080$/m],
-        [['-p', '8080', '-p', '8081'], /^the port must be one number from 0 to 65535, got 8080 8081$/m],
-        [['0', '--host', '192.0.2.1'], /^192\.0\.2\.1 is not an address of this computer: /],
-        [['0', '--host', 'no.such.host.invalid'], /^no\.such\.host\.invalid is not an address of this computer: /],
-        [['--loud'], /^Unknown option '--loud'; see --help$/m],
-      ])
-    })
-
-    it('helps', async t => {
-      const { code, out } = await run(t, [...server, '--help'])
-      assert.equal(code, 0)
-      for (const option of ['port', '-p', '--port', '--host', '--quiet', '--help']) {
-        assert.ok(out.includes(option), option)
-      }
-    })
-
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) it(`ends with 0 at ${signal}`, async t => {
-      const program = await new Program(t, [...server, '0']).listening()
-      program.child.kill(signal)
-      assert.equal(await until('it has ended', program.exit), 0)
-      assert.equal(program.err, '')
-    })
-  })
-
-  describe('client.ts, the program', { concurrency: 4 }, () => {
-    it('prints what the server replies to can you hear me?', async t => {
-      const { port } = await start(t)
-      const { code, out, err } = await run(t, [...TSX, 'client.ts', `127.0.0.1:${port}`])
-      assert.deepEqual([code, out, err], [0, 'reply is: Yes\n', ''])
-    })
-
-    it('takes a path for a GET, writes just the body to a file and shows the head', async t => {
-      const { port } = await start(t)
-      const { code, out, err } = await run(t, [...client, `127.0.0.1:${port}`, '/test.jpg'])
-      assert.equal(code, 0)
-      assert.equal(out, PICTURE)
-      assert.match(err, /^HTTP\/1\.1 200 OK\n *Content-Type: image\/jpeg\n/)
-    })
-
-    it('sends any other request as it stands', async t => {
-      const { port } = await start(t)
-      const { out } = await run(t, [...client, `127.0.0.1:${port}`, 'HEAD / HTTP/1.0\r\n\r\n'])
-      assert.match(out, /^reply is: HTTP\/1\.1 200 OK\n *Content-Type: text\/html\n/)
-      assert.ok(!out.includes('Wow'))
-    })
-
-    it("speaks to the article's servers: bare text, and HTTP/1.x with line feeds and no length", async t => {
-      const page = '<head>\n<title>WOW</title>\n</head>\n', heard: string[] = []
-      const says = (reply: string) => (socket: Socket) => void socket.once('data', data => {
-        heard.push(String(data))
-        socket.end(reply)
-      })
-      const section_2 = await start(t, says('Yes'))
-      const section_3 = await start(t, says(`HTTP/1.x 200 OK  \nContent-Type: text/html\n\n${page}`))
-      const yes = await run(t, [...client, `127.0.0.1:${section_2.port}`])
-      assert.equal(yes.out, 'reply is: Yes\n')
-      assert.equal((await run(t, [...client, `127.0.0.1:${section_3.port}`, '/'])).out, page)
-      assert.equal(heard[0], 'can you hear me?')
-      assert.equal(heard[1], `GET / HTTP/1.1\r\nHost: 127.0.0.1:${section_3.port}\r\nConnection: close\r\n\r\n`)
-    })
-
-    const CHUNKED = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
-
-    it('puts a chunked body together', async t => {
-      const reply = CHUNKED + '3;x=y\r\nWow\r\n5\r\n, chu\r\n0\r\n\r\n'
-      const { port } = await start(t, socket => socket.end(reply))
-      assert.equal((await run(t, [...client, `127.0.0.1:${port}`, '/'])).out, 'Wow, chu')
-    })
-
-    it('prints what comes from the other side with control characters escaped', async t => {
-      const { port } = await start(t, socket => socket.end('a\x1b[2Jb\x07\x9b\\c\r\nd\n'))
-      const { out } = await run(t, [...client, `127.0.0.1:${port}`])
-      assert.equal(out, 'reply is: a\\x1b[2Jb\\x07\\x9b\\x5cc\nd\n')
-    })
-
-    it('says in one line what is wrong, and ends with 1', async t => {
-      const at = async (serve_one?: (socket: Socket) => unknown): Promise<string> =>
-        `127.0.0.1:${(await start(t, serve_one)).port}`
-      const nobody = await at(() => {})
-      await refuse(t, client, [
-        [[], /--help/],
-        [[await at(), 'a', 'b'], /--help/],
-        [['--loud'], /--loud/],
-        [['127.0.0.1:99999'], /a port from 1 to 65535, got .*99999/],
-        [['no.such.host.invalid'], /no such host|looked up/],
-        [['127.0.0.1:1'], /^127\.0\.0\.1:1: .*refused: is the server running\? npx .* starts it$/m],
-        [[await at(socket => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nWow')), '/'],
-          /cut short after 3 of 10 bytes/],
-        [[await at(socket => socket.end(CHUNKED + '3\r\nWow\r\n')), '/'], /cut short/],
-        [[await at(socket => socket.once('data', () => socket.resetAndDestroy()))], /reset/],
-        [[await at(socket => socket.end())], /without a reply/],
-      ])
-      await assert.rejects(send(nobody, 'hello', { silent_ms: 50 }), /nothing came for 0.05 s/)
-      await assert.rejects(send(nobody, 'hello', { signal: AbortSignal.timeout(50) }), /aborted/)
-    })
-
-    it('does not wait for the end of a kept connection when the length is known', async t => {
-      const { port } = await start(t)
-      const reply = Buffer.from(await send(`127.0.0.1:${port}`, request('GET /test.jpg'))).toString('latin1')
-      assert.equal(body_of(reply), PICTURE)
-    })
-
-    it('helps', async t => {
-      const { code, out } = await run(t, [...client, '--help'])
-      assert.equal(code, 0)
-      for (const word of ['HOST', 'PORT', 'REQUEST', '--help']) assert.ok(out.includes(word), word)
-    })
-  })
-
-  describe('any runtime', { concurrency: 2 }, () => {
-    for (const [name, args] of RUNTIMES) {
-      const path = command(name) ?? '', skip = path ? false : `${name} is not installed`
-      it(`runs server.ts and client.ts as they are under ${name}`, { skip }, async t => {
-        const program = await new Program(t, [path, ...args, 'server.ts', '0']).listening()
-        const other_client = [path, ...args, 'client.ts']
-        for (const address of [`127.0.0.1:${program.port}`, `[::1]:${program.port}`]) {
-          assert.equal((await run(t, [...other_client, address])).out, 'reply is: Yes\n')
-        }
-        assert.equal((await run(t, [...other_client, `127.0.0.1:${program.port}`, '/test.jpg'])).out, PICTURE)
-        const post = request('POST /', 'Transfer-Encoding: chunked') + '3\r\nabc\r\n0\r\n\r\n'
-        const replies = /^HTTP\/1\.1 405 [^]*HTTP\/1\.1 200 OK\r\n[^]*Connection: close\r\n\r\n[^]*<\/html>\n$/
-        assert.match(await exchange(program.port, post + GET_AND_CLOSE), replies)
-        program.child.kill('SIGTERM')
-        assert.equal(await until('it has ended', program.exit), 0)
-        assert.equal(program.err, '')
-      })
-    }
-  })
-
-  describe('a browser', () => {
-    const path = command('chromium', 'google-chrome') ?? '', skip = path ? false : 'no Chromium is installed'
-    it('shows the page with the picture, and the server sees its requests', { skip }, async t => {
-      const seen: string[] = []
-      const { port } = await start(t, { answer: request => { seen.push(request.src) } })
-      const flags = [
-        '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-        '--disable-background-networking', '--disable-component-update', '--disable-sync',
-        `--user-data-dir=${join(SCRATCH, 'chromium')}`, '--remote-debugging-pipe',
-      ]
-      const child = spawn(path, [...flags, 'about:blank'], { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] })
-      t.after(async () => {
-        child.kill('SIGKILL')
-        await once(child, 'close')
-      })
-      const devtools = devtools_of(child)
-      const { targetId } = await devtools('Target.createTarget', { url: `http://127.0.0.1:${port}/` })
-      const { sessionId } = await devtools('Target.attachToTarget', { targetId, flatten: true })
-      const evaluate = async (expression: string): Promise<unknown> => {
-        const { result } = await devtools('Runtime.evaluate', { expression, awaitPromise: true }, sessionId)
-        return (result as { value?: unknown } | undefined)?.value
-      }
-      await until('the picture is there', async () => await evaluate('document.images[0]?.naturalWidth > 0') === true)
-      const shown = '[document.title, document.body.innerText.trim(), document.images[0].naturalWidth].join("|")'
-      const words = await evaluate(`document.images[0].decode().then(() => ${shown})`)
-      assert.equal(words, 'WOW|Wow, TypeScript Server|640')
-      assert.deepEqual(seen.slice(0, 2), ['/', '/test.jpg'])
-    })
-  })
-})
-
-type Devtools = (method: string, params: object, sessionId?: unknown) => Promise<Record<string, unknown>>
-
-/** Speaks the DevTools protocol through Chromium's pipe: JSON, each message ended by a NUL. */
-function devtools_of(child: ChildProcess): Devtools {
-  const [, , , input, output] = child.stdio
-  const waiting = new Map<number, (result: Record<string, unknown>) => void>()
-  let text = '', last = 0
-  output?.on('data', (data: Buffer) => {
-    const messages = (text + data).split('\0')
-    text = messages.pop() ?? ''
-    for (const message of messages) {
-      const { id, result } = JSON.parse(message) as { id: number, result?: Record<string, unknown> }
-      waiting.get(id)?.(result ?? {})
-    }
-  })
-  return (method, params, sessionId) => {
-    const id = ++last
-    if (input && 'write' in input) input.write(JSON.stringify({ id, method, params, sessionId }) + '\0')
-    return until(`Chromium has answered ${method}`, new Promise(resolve => { waiting.set(id, resolve) }))
-  }
-}
-
-describe('a cut reply is never taken for whole', () => {
-  type How = { request?: string, piece_bytes?: number, open?: boolean, options?: Parameters<typeof send>[2] }
-
-  /** What `send` receives from a server that replies this in pieces, and then closes or leaves the connection open. */
-  async function received(reply: string | Iterable<string>, how: How = {}): Promise<string> {
-    const { request = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n', piece_bytes = Infinity } = how
-    const { open = false, options = {} } = how
-    let end = (): void => {}
-    const { port } = await start({ after: ending => { end = ending } }, socket => {
-      socket.setNoDelay().once('data', async () => {
-        for (const piece of typeof reply === 'string' ? cut(reply, piece_bytes) : reply) {
-          // a turn of the loop, in which the client reads the piece before
-          await turn()
-          if (socket.destroyed) return
-          if (!socket.write(piece, 'latin1')) await Promise.race([once(socket, 'drain'), once(socket, 'close')])
-        }
-        if (!open) socket.end()
-      })
-    })
-    const bytes = send(`127.0.0.1:${port}`, request, { silent_ms: BOUND_MS, ...options }).finally(end)
-    return Buffer.from(await bytes).toString('latin1')
-  }
-
-  function* cut(text: string, piece_bytes: number): Iterable<string> {
-    for (let at = 0; at < text.length; at += piece_bytes) yield text.slice(at, at + piece_bytes)
-  }
-
-  function* endless(start: string, rest: string): Iterable<string> {
-    for (yield start; ;) yield rest
-  }
-
-  const LENGTH_5 = 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n'
-  const CHUNKED = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
-  const LENGTH_REPLY = `${LENGTH_5}Hello`
-  const CHUNKED_REPLY = `${CHUNKED}5;a="b"\r\nHello\r\n0\r\nX: y\r\n\r\n`
-
-  describe('its end', { concurrency: 8 }, () => {
-    // [the reply, the method if not GET]: its end is known, so the connection stays open
-    const whole: [reply: string, method?: string][] = [
-      [LENGTH_REPLY],
-      ['HTTP/1.1 200 OK\nContent-Length: 5\n\nHello'],
-      ['HTTP/1.1 200\r\ncontent-length:\t005 \r\n\r\nHello'],
-      ['HTTP/1.1 599 \r\nContent-Length: 0\r\n\r\n'],
-      ['HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nHello'],
-      [`HTTP/1.1 200 OK\r\nX: \x1b[2J \x80\xff\r\nEmpty:\r\nContent-Length: 0\r\n\r\n`],
-      [CHUNKED_REPLY],
-      [`${CHUNKED}0\r\n\r\n`],
-      [`${CHUNKED}00a\t;\r\n0123456789\r\nA\r\n0123456789\r\n000\r\nX: y\r\nY: z\r\n\r\n`],
-      ['HTTP/1.1 200 OK\r\nTRANSFER-ENCODING: \t Chunked \t\r\n\r\n1\r\n\n\r\n0\r\n\r\n'],
-      ['HTTP/1.1 204 No Content\r\n\r\n'],
-      ['HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n'],
-      [LENGTH_5, 'HEAD'],
-      [CHUNKED, 'HEAD'],
-      ['HTTP/1.1 200 OK\r\n\r\n', 'CONNECT'],
-      ['HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n'],
-      [`HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n${LENGTH_REPLY}`],
-    ]
-    for (const [reply, method = 'GET'] of whole) {
-      it(`ends with the last byte of ${method} ${JSON.stringify(reply)} on an open connection`, async () => {
-        const request = `${method} / HTTP/1.1\r\nHost: a\r\n\r\n`
-        assert.equal(await received(reply, { request, open: true }), reply)
-        assert.equal(await received(reply, { request, open: true, piece_bytes: 1 }), reply)
-        assert.equal(await received(`${reply}HTTP/1.1 200 OK\r\n\r\n`, { request, open: true }), reply)
-      })
-    }
-
-    // without a length: the close is the end
-    const closed = [
-      'Yes',
-      'Y',
-      'http/1.1 200 OK\r\nContent-Length: 5\r\n\r\n',
-      'HTTP/1.x 200 OK  \nContent-Type: text/html\n\n<head>\n<title>WOW</title>\n</head>\n',
-      'HTTP/1.x 200 OK  \nContent-Type: image/jpg\n\n\xff\xd8\xff\x00\r\n\r\n\xff\xd9',
-      'HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nHello',
-      'HTTP/1.1 200 OK\r\n\r\n',
-      'HTTP/1.1 200 OK\r\n\r\n0\r\n\r\nHello',
-    ]
-    for (const reply of closed) it(`reads ${JSON.stringify(reply)} to the close`, async () => {
-      assert.equal(await received(reply), reply)
-      assert.equal(await received(reply, { piece_bytes: 1 }), reply)
-    })
-
-    const length = (value: string): string => `HTTP/1.1 200 OK\r\nContent-Length:${value}\r\n\r\nHello World`
-    const coding = (value: string): string => CHUNKED_REPLY.replace(' chunked', value)
-    // refused as soon as it is seen: the connection stays open
-    const refused: [reply: string, error: RegExp][] = [
-      [length(' 11\r\nContent-Length: 1100'), /one number as Content-Length, got "11, 1100"/],
-      [length(' 11\r\nContent-Length: 11'), /one number as Content-Length, got "11, 11"/],
-      [length(' 5, 11'), /one number as Content-Length, got "5, 11"/],
-      [length(' -5'), /one number as Content-Length, got "-5"/],
-      [length(' +11'), /one number as Content-Length, got "\+11"/],
-      [length(' 0xb'), /one number as Content-Length, got "0xb"/],
-      [length(' 1e1'), /one number as Content-Length, got "1e1"/],
-      [length(' 1 1'), /one number as Content-Length, got "1 1"/],
-      [length(''), /one number as Content-Length, got ""/],
-      [length(' 11\xa0'), /one number as Content-Length, got "11/],
-      [length(` ${'9'.repeat(400)}`), /at most 67108864 bytes/],
-      [length(' 67108865'), /at most 67108864 bytes/],
-      [length(' 11\r\nTransfer-Encoding: chunked'), /Transfer-Encoding or Content-Length, got "both"/],
-      [coding(' chunked\r\nContent-Length: 5'), /Transfer-Encoding or Content-Length, got "both"/],
-      [coding(' chunked\r\nTransfer-Encoding: gzip'), /chunked alone as Transfer-Encoding, got "chunked, gzip"/],
-      [coding(' gzip\r\nTransfer-Encoding: chunked'), /chunked alone as Transfer-Encoding, got "gzip, chunked"/],
-      [coding(' chunked\r\nTransfer-Encoding: chunked'), /chunked alone as Transfer-Encoding/],
-      [coding(' gzip, chunked'), /chunked alone as Transfer-Encoding/],
-      [coding(' chunked,'), /chunked alone as Transfer-Encoding, got "chunked,"/],
-      [coding(' chunked;a=b'), /chunked alone as Transfer-Encoding, got "chunked;a=b"/],
-      [coding(' xchunked'), /chunked alone as Transfer-Encoding/],
-      [coding(' identity'), /chunked alone as Transfer-Encoding/],
-      [coding(''), /chunked alone as Transfer-Encoding, got ""/],
-      [coding(' chunked').replace('1.1', '1.0'), /no Transfer-Encoding in HTTP\/1\.0, got "chunked"/],
-      [`${CHUNKED}0x5\r\nHello\r\n0\r\n\r\n`, /chunk size in hexadecimal digits, then CRLF, got "0x5"/],
-      [`${CHUNKED}+5\r\nHello\r\n0\r\n\r\n`, /chunk size .* got "\+5"/],
-      [`${CHUNKED}-5\r\nHello\r\n0\r\n\r\n`, /chunk size .* got "-5"/],
-      [`${CHUNKED} 5\r\nHello\r\n0\r\n\r\n`, /chunk size .* got " 5"/],
-      [`${CHUNKED}5 \r\nHello\r\n0\r\n\r\n`, /chunk size .* got "5 "/],
-      [`${CHUNKED}5g\r\nHello\r\n0\r\n\r\n`, /chunk size .* got "5g"/],
-      [`${CHUNKED}\r\nHello\r\n0\r\n\r\n`, /chunk size .* got ""/],
-      [`${CHUNKED}5;a\rb\r\nHello\r\n0\r\n\r\n`, /chunk size .* got "5;a\\x0db"/],
-      [`${CHUNKED}5\nHello\r\n0\r\n\r\n`, /chunk size in hexadecimal digits, then CRLF, got "5"/],
-      [`${CHUNKED}4\r\nHello\r\n0\r\n\r\n`, /CRLF after a chunk, got "o\\x0d"/],
-      [`${CHUNKED}5\r\nHelloHello\r\n0\r\n\r\n`, /CRLF after a chunk, got "He"/],
-      [`${CHUNKED}5\r\nHello\n0\r\n\r\n`, /CRLF after a chunk, got "\\x0a0"/],
-      [`${CHUNKED}${'f'.repeat(400)}\r\nHello`, /at most 67108864 bytes/],
-      [`${CHUNKED}0\r\nno colon\r\n\r\n`, /field \(Name: value\), got "no colon"/],
-      ['HTTP/1.1 200 OK\r\nX: y\rContent-Length: 3\r\n\r\nYes', /Name: value\), got "X: y\\x0dContent-Length: 3"/],
-      ['HTTP/1.1 200 OK\r\nX: y\r\r\nContent-Length: 3\r\n\r\nYes', /field \(Name: value\), got/],
-      ['HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n', /field \(Name: value\), got "X: a\\x00b"/],
-      ['HTTP/1.1 200 OK\r\nX: y\r\n Content-Length: 3\r\n\r\nYes', /field \(Name: value\), got " Content-Length: 3"/],
-      ['HTTP/1.1 200 OK\r\nContent-Length : 3\r\n\r\nYes', /field \(Name: value\), got "Content-Length : 3"/],
-      ['HTTP/1.1 200 OK\r\n: 3\r\n\r\nYes', /field \(Name: value\), got ": 3"/],
-      ['HTTP/1.1 200 OK\r\nYes\r\n\r\nYes', /field \(Name: value\), got "Yes"/],
-      ['HTTP/5.6 99999\r\n\r\n', /status line such as HTTP\/1\.1 200 OK, got "HTTP\/5\.6 99999"/],
-      ['HTTP/2.0 200 OK\r\n\r\n', /status line/],
-      ['HTTP/1.10 200 OK\r\n\r\n', /status line/],
-      ['HTTP/1.1 099 OK\r\n\r\n', /status line/],
-      ['HTTP/1.1 600 OK\r\n\r\n', /status line/],
-      ['HTTP/1.1 2000 OK\r\n\r\n', /status line/],
-      ['HTTP/1.1 20 OK\r\n\r\n', /status line/],
-      ['HTTP/1.1  200 OK\r\n\r\n', /status line/],
-      ['HTTP/1.1 200 O\rK\r\n\r\n', /status line such as HTTP\/1\.1 200 OK, got "HTTP\/1\.1 200 O\\x0dK"/],
-      ['HTTP/\r\n\r\n', /status line/],
-      [`HTTP/1.1 100 Continue\r\n\r\nYes\r\n`, /status line such as HTTP\/1\.1 200 OK, got "Yes"/],
-      [`HTTP/1.1 200 OK\r\nX: ${'x'.repeat(65_536)}`, /the head in at most 65536 bytes/],
-      [`HTTP/1.1 200 OK\r\n${'X: y\r\n'.repeat(11_000)}\r\n`, /the head in at most 65536 bytes/],
-      [`${CHUNKED}5;${'x'.repeat(65_536)}`, /a chunk size in at most 65536 bytes/],
-      [`${CHUNKED}0\r\n${'X: y\r\n'.repeat(11_000)}\r\n`, /the trailers in at most 65536 bytes/],
-    ]
-    for (const [reply, error] of refused) it(`refuses ${JSON.stringify(reply.slice(0, 100))} in one line`, async () => {
-      for (const piece_bytes of reply.length < 1000 ? [Infinity, 1] : [Infinity, 10_000]) {
-        await assert.rejects(received(reply, { open: true, piece_bytes }), ({ message }: Error) => {
-          assert.match(message, error)
-          assert.match(message, /^127\.0\.0\.1:\d+: [^\0-\x1f\x7f-\x9f]{1,200}$/)
-          return true
-        })
-      }
-    })
-
-    for (const reply of [LENGTH_REPLY, CHUNKED_REPLY, `HTTP/1.1 100 Continue\n\n${CHUNKED_REPLY}`]) {
-      it(`says where ${JSON.stringify(reply)} was cut, at whichever byte`, async () => {
-        await assert.rejects(received(''), /closed without a reply/)
-        for (let end = 1; end < reply.length; end++) {
-          await assert.rejects(received(reply.slice(0, end)), /the reply was cut short/, `cut after ${end} bytes`)
-        }
-      })
-    }
-
-    it('counts the bytes of a cut body', async () => {
-      await assert.rejects(received('HTT'), /cut short after HTT$/)
-      await assert.rejects(received(`${LENGTH_5}Hel`), /cut short after 3 of 5 bytes of the body$/)
-      await assert.rejects(received(`${CHUNKED}5\r\nHel`), /cut short after 3 of 5 bytes of a chunk$/)
-      await assert.rejects(received(`${CHUNKED}5\r\nHello\r\n`), /cut short in a chunk size$/)
-      await assert.rejects(received(`${CHUNKED}0\r\n`), /cut short in the trailers$/)
-    })
-
-    it('reads past more interim replies than a head may have bytes', async () => {
-      const reply = 'HTTP/1.1 102 Processing\r\n\r\n'.repeat(4_000) + LENGTH_REPLY
-      assert.equal(await received(reply, { open: true }), reply)
-    })
-
-    it('takes a head of 65536 bytes, and no longer one', async () => {
-      const head = (bytes: number): string => LENGTH_5.replace('\r\n\r\n', `\r\nX: ${'x'.repeat(bytes - 43)}\r\n\r\n`)
-      assert.equal(head(65_536).length, 65_536)
-      assert.equal(await received(`${head(65_536)}Hello`, { open: true }), `${head(65_536)}Hello`)
-      const error = /the head in at most 65536 bytes/
-      await assert.rejects(received(head(65_537).slice(0, 65_536), { open: true }), error)
-      for (const piece_bytes of [Infinity, 65_000]) {
-        await assert.rejects(received(`${head(65_537)}Hello`, { open: true, piece_bytes }), error)
-      }
-    })
-
-    const without_end: [name: string, reply: Iterable<string>][] = [
-      ['text', endless('', 'Yes'.repeat(10_000))],
-      ['body', endless('HTTP/1.1 200 OK\r\n\r\n', 'Yes'.repeat(10_000))],
-      ['chunked body', endless(CHUNKED, '5\r\nHello\r\n'.repeat(5_000))],
-      ['row of interim replies', endless('', 'HTTP/1.1 102 Processing\r\n\r\n'.repeat(1_000))],
-    ]
-    for (const [name, reply] of without_end) it(`takes no more than max_bytes of a ${name} without end`, async () => {
-      const error = /expected a reply of at most 1000000 bytes, got more/
-      await assert.rejects(received(reply, { options: { max_bytes: 1_000_000 } }), error)
-    })
-
-    it('takes a reply of max_bytes', async () => {
-      for (const reply of ['Hello', LENGTH_REPLY, CHUNKED_REPLY]) {
-        assert.equal(await received(reply, { options: { max_bytes: reply.length } }), reply)
-        const error = new RegExp(`at most ${reply.length - 1} bytes`)
-        await assert.rejects(received(reply, { options: { max_bytes: reply.length - 1 } }), error)
-      }
-    })
-
-    it('ends a trickle after total_ms, and a silence after silent_ms', async () => {
-      const trickle = received(endless('', 'x'), { options: { total_ms: 100 } })
-      await assert.rejects(trickle, /expected the whole reply within 0\.1 s, got \d+ bytes of it$/)
-      const silence = received('', { open: true, options: { silent_ms: 50 } })
-      await assert.rejects(silence, /nothing came for 0\.05 s: is the address right/)
-      const half = received(`${LENGTH_5}Hel`, { open: true, options: { silent_ms: 1_000 } })
-      await assert.rejects(half, /nothing came for 1 s: the reply stopped after 41 bytes$/)
-    })
-
-    it('takes undefined and Infinity as options', async () => {
-      const unset = { signal: undefined, silent_ms: undefined, total_ms: undefined, max_bytes: undefined }
-      assert.equal(await received(LENGTH_REPLY, { options: unset }), LENGTH_REPLY)
-      const unlimited = { silent_ms: Infinity, total_ms: Infinity, max_bytes: Infinity }
-      assert.equal(await received(LENGTH_REPLY, { options: unlimited }), LENGTH_REPLY)
-    })
-
-    it('refuses a limit that is no limit, and names it', async () => {
-      for (const name of ['silent_ms', 'total_ms', 'max_bytes']) for (const value of [0, -1, NaN]) {
-        const message = `${name} must be a number above 0, got ${value}`
-        await assert.rejects(send('127.0.0.1:1', 'hello', { [name]: value }), { name: 'RangeError', message })
-      }
-    })
-
-    it("keeps the system's error as cause, and names the server to start", async () => {
-      const server = BUILT ? 'npx wow-server' : 'npx tsx server.ts'
-      type SystemError = Error & { cause?: { code?: string } }
-      await assert.rejects(send('127.0.0.1:1', 'hello'), ({ message, cause }: SystemError) => {
-        assert.equal(message, `127.0.0.1:1: connection refused: is the server running? ${server} starts it`)
-        assert.equal(cause?.code, 'ECONNREFUSED')
-        return true
-      })
-    })
-  })
-
-  // nothing else runs in the process, so that timers and CPU time are their own
-  describe('what it takes', () => {
-    it('rejects when its signal is aborted, before or meanwhile, and leaves neither timer nor listener', async () => {
-      const timers = (): number => process.getActiveResourcesInfo().filter(name => name === 'Timeout').length
-      const before = timers(), reason = new Error('enough'), abort = new AbortController(), { signal } = abort
-      await received(LENGTH_REPLY, { open: true, options: { signal } })
-      await assert.rejects(received('HTT', { options: { signal } }), /cut short/)
-      const waiting = received('Hel', { open: true, options: { signal } })
-      setImmediate(() => abort.abort(reason))
-      await assert.rejects(waiting, { message: /: aborted$/, cause: reason })
-      await assert.rejects(received('Yes', { options: { signal } }), { message: /: aborted$/, cause: reason })
-      assert.equal(getEventListeners(signal, 'abort').length, 0)
-      assert.ok(timers() <= before, `${before} timers before, ${timers()} after`)
-    })
-
-    const SPACES = (count: number): string => ' '.repeat(count)
-    const costly: [name: string, reply: (count: number) => string][] = [
-      ['a Content-Type', count => `HTTP/1.1 200 OK\r\nContent-Type: a${SPACES(count)}b\r\nContent-Length: 0\r\n\r\n`],
-      ['a Content-Length', count => `HTTP/1.1 200 OK\r\nContent-Length: 1${SPACES(count)}1\r\n\r\n`],
-      ['a Transfer-Encoding', count => `HTTP/1.1 200 OK\r\nTransfer-Encoding: ${SPACES(count)}x\r\n\r\n`],
-      ['a field with a NUL', count => `HTTP/1.1 200 OK\r\nX: ${SPACES(count)}\0\r\n\r\n`],
-      ['a status line', count => `HTTP/1.1 200 ${SPACES(count)}\0\r\n\r\n`],
-      ['a chunk size', count => `${CHUNKED}5${SPACES(count)}x\r\n`],
-    ]
-    for (const [name, reply] of costly) it(`reads 60,000 spaces in ${name} in linear time`, async () => {
-      const read = (count: number) => () => received(reply(count), { open: true }).catch(() => 'refused')
-      const few = await cpu_of(read(15_000)), many = await cpu_of(read(60_000))
-      assert.ok(many < 8 * few + 500_000, `${few} µs for 15,000 spaces, ${many} µs for 60,000`)
-    })
-
-    it('receives a long reply in linear time', async () => {
-      const reply = (megabytes: number): Iterable<string> => cut('x'.repeat(megabytes << 20), 100_000)
-      const short = await cpu_of(() => received(reply(4)))
-      const long = await cpu_of(() => received(reply(16)))
-      assert.ok(long < 8 * short + 500_000, `${short} µs for 4 MiB, ${long} µs for 16 MiB`)
-    })
-  })
-})
-
-describe("in other people's programs", { concurrency: 2 }, () => {
-  /** A user's folder, in which the package is installed from its tarball. */
-  const USER = join(SCRATCH, 'user'), BIN = join(USER, 'node_modules/.bin')
-  const INSTALLED = join(USER, 'node_modules/wow-server')
-  let packed: string[] = []
-
-  before(async () => {
-    mkdirSync(USER)
-    writeFileSync(join(USER, 'package.json'), '{ "type": "module" }')
-    const scope: Scope = { after }
-    const { out } = await run(scope, ['npm', 'pack', '--ignore-scripts', '--pack-destination', SCRATCH, '--json'])
-    type Packed = { filename: string, files: { path: string }[] }
-    const [{ filename, files }] = JSON.parse(out) as [Packed]
-    packed = files.map(file => file.path).sort()
-    const install = ['npm', 'install', '--offline', '--no-audit', '--no-fund', join(SCRATCH, filename)]
-    const { code, err } = await run(scope, install, USER)
-    assert.equal(code, 0, err)
-  })
-
-  /** Writes a file of the user's, in a folder of its own inside the one where the package is installed. */
-  function write_file(name: string, text: string): { folder: string, path: string } {
-    const folder = mkdtempSync(join(USER, 'program-')), path = join(folder, name)
-    writeFileSync(path, text)
-    return { folder, path }
-  }
-
-  describe('the package', () => {
-    it('has the built files, the two programs to read with their picture, and what every package has', () => {
-      assert.deepEqual(packed, [
-        'LICENSE', 'README.md', 'README.zh-CN.md', 'client.ts', 'dist/client.d.ts', 'dist/client.js',
-        'dist/server.d.ts', 'dist/server.js', 'dist/test.jpg', 'dist/wow-client.js', 'dist/wow-server.js',
-        'package.json', 'server.ts', 'test.jpg',
-      ])
-    })
-
-    it('has two commands that run where it is installed, and exports that start nothing', async t => {
-      const { port } = await new Program(t, [join(BIN, 'wow-server'), '0', '--host', '127.0.0.1'], USER).listening()
-      const yes = await run(t, [join(BIN, 'wow-client'), `127.0.0.1:${port}`], USER)
-      assert.deepEqual([yes.code, yes.out, yes.err], [0, 'reply is: Yes\n', ''])
-      const picture = await run(t, [join(BIN, 'wow-client'), `127.0.0.1:${port}`, '/test.jpg'], USER)
-      assert.equal(picture.out, PICTURE)
-      const names = `import * as server from 'wow-server'; import * as client from 'wow-server/client'
-        console.log(Object.keys(server).sort().join(), Object.keys(client).join())`
-      const { out, err } = await run(t, [NODE, '--input-type=module', '-e', names], USER)
-      // Reader is there for test.ts, and has no types outside
-      assert.deepEqual([out, err], ['LIMITS,Reader,http,serve send\n', ''])
-    })
-
-    it('imports nothing but what Node brings, each with node: before it', () => {
-      for (const name of ['server.js', 'client.js', 'wow-server.js', 'wow-client.js']) {
-        const code = readFileSync(join(INSTALLED, 'dist', name), 'utf8')
-        const imported = Array.from(code.matchAll(/^import .* from ['"](.*)['"];?$/gm), ([, from = '']) => from)
-        assert.ok(imported.length > 0, name)
-        assert.deepEqual(imported.filter(from => !from.startsWith('node:')), [], name)
-      }
-    })
-
-    it('has no command line in its library', () => {
-      for (const name of ['server.js', 'client.js']) {
-        const code = readFileSync(join(INSTALLED, 'dist', name), 'utf8')
-        assert.doesNotMatch(code, /Usage:|parseArgs|process\.(?:exit|on)\b|import\.meta\.main/, name)
-      }
-    })
-  })
-
-  describe("a bundle is the user's program", { concurrency: 2 }, () => {
-    const USES_ALL = `
-      import { http, serve } from 'wow-server'
-      import { send } from 'wow-server/client'
-      const hello = http\`HTTP/1.1 200 OK\\nContent-Type: text/plain\\n\\nHello!\\n\`
-      const server = serve({ port: 0, host: '127.0.0.1', answer: ({ src }) => src === '/hello' ? hello : undefined })
-      server.on('listening', async () => {
-        const at = '127.0.0.1:' + server.address().port
-        const get = path => send(at, 'GET ' + path + ' HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n')
-        const [yes, own, picture] = [await send(at), await get('/hello'), await get('/test.jpg')]
-        console.log(process.argv.slice(2).join(' '), String(yes), /Hello!\\n$/.test(own), picture.length > 50_000)
-        server.close()
-      })`
-    const USES_HTTP_AND_SEND = `
-      import { http } from 'wow-server'
-      import { send } from 'wow-server/client'
-      console.log(process.argv.slice(2).join(' '), http\`HTTP/1.1 200 OK\\n\\nHello!\`.status, typeof send)`
-    // what wow-server's own command line would refuse
-    const ARGUMENTS = ['build', '--watch', '--port', 'COM1']
-
-    type Bundle = { folder: string, path: string, code: string, warnings: string[] }
-    type Bundler = (path: string, out: string, format: 'esm' | 'cjs') => Promise<string[]>
-
-    const with_esbuild: Bundler = async (path, outfile, format) => {
-      const options = { bundle: true, platform: 'node', logLevel: 'silent' } as const
-      const { warnings } = await build({ ...options, entryPoints: [path], outfile, format })
-      return warnings.map(({ text }) => text)
-    }
-    const with_rollup: Bundler = async (path, file, format) => {
-      const warnings: string[] = []
-      const found = (id: string): { id: string, moduleSideEffects: boolean } | undefined => {
-        const [, name] = /^wow-server(?:\/(\w+))?$/.exec(id) ?? [undefined, '']
-        if (name === '') return undefined
-        return { id: join(INSTALLED, `dist/${name ?? 'server'}.js`), moduleSideEffects: false }
-      }
-      const bundle = await rollup({
-        input: path,
-        external: /^node:/,
-        plugins: [{ name: 'node_modules', resolveId: found }],
-        onwarn: ({ message }) => { warnings.push(message) },
-      })
-      await bundle.write({ file, format })
-      await bundle.close()
-      return warnings
-    }
-
-    async function bundle_of(bundler: Bundler, source: string, format: 'esm' | 'cjs'): Promise<Bundle> {
-      const { path } = write_file('app.js', source)
-      // outside of the user's folder: nothing of the package can be found from there
-      const folder = mkdtempSync(join(SCRATCH, 'bundle-')), out = join(folder, format === 'esm' ? 'app.mjs' : 'app.cjs')
-      const warnings = await bundler(path, out, format)
-      return { folder, path: out, code: readFileSync(out, 'utf8'), warnings }
-    }
-
-    for (const [name, bundler] of Object.entries({ esbuild: with_esbuild, rollup: with_rollup })) {
-      for (const format of ['esm', 'cjs'] as const) {
-        it(`of ${name} as ${format}: it has its own arguments, and no command line of ours`, async t => {
-          const { folder, path, code, warnings } = await bundle_of(bundler, USES_ALL, format)
-          assert.doesNotMatch(code, /Usage:|parseArgs/)
-          assert.deepEqual(warnings, [])
-          copyFileSync(join(INSTALLED, 'dist/test.jpg'), join(folder, 'test.jpg'))
-          const ran = await run(t, [NODE, path, ...ARGUMENTS], folder)
-          assert.deepEqual([ran.err, ran.out], ['', `${ARGUMENTS.join(' ')} Yes true true\n`])
-          assert.equal(ran.code, 0)
-        })
-
-        it(`of ${name} as ${format}: http and send need no picture, serve says where it is missing`, async t => {
-          const needs_none = await bundle_of(bundler, USES_HTTP_AND_SEND, format)
-          const ran = await run(t, [NODE, needs_none.path, ...ARGUMENTS], needs_none.folder)
-          assert.deepEqual([ran.err, ran.out], ['', `${ARGUMENTS.join(' ')} 200 function\n`])
-
-          const needs_it = await bundle_of(bundler, USES_ALL, format)
-          const failed = await run(t, [NODE, needs_it.path], SCRATCH)
-          const place = `${needs_it.folder}/test.jpg`, sentences = failed.err.match(/^Error: .*$/gm) ?? []
-          const sentence = `Error: test.jpg is missing: expected it at ${place}; copy it there `
-          assert.deepEqual(sentences.map(said => said.slice(0, sentence.length)), [sentence])
-          assert.equal(failed.code, 1)
-        })
-      }
-    }
-
-    it('as CommonJS that another program requires, it finds the picture beside itself', async t => {
-      const { folder, path } = await bundle_of(with_esbuild, USES_ALL, 'cjs')
-      copyFileSync(join(INSTALLED, 'dist/test.jpg'), join(folder, 'test.jpg'))
-      const other = write_file('other.cjs', `require(${JSON.stringify(path)})`)
-      const ran = await run(t, [NODE, other.path])
-      assert.deepEqual([ran.err, ran.out], ['', ' Yes true true\n'])
-    })
-
-    it('importing reads no file, prints nothing and leaves nothing behind', async t => {
-      const { path } = write_file('app.mjs', `
-        import { readFileSync } from 'node:fs'
-        const open = () => process.getActiveResourcesInfo().filter(name => /^(?:TCP|Timeout|Immediate)/.test(name))
-        const state = () => JSON.stringify([open(), process.eventNames(), process.argv])
-        const before = state()
-        const { http } = await import('wow-server')
-        const { send } = await import('wow-server/client')
-        process.stdout.write(state() === before ? 'nothing' : state())
-        const picture = ${JSON.stringify(join(INSTALLED, 'dist/test.jpg'))}
-        try { readFileSync(picture) } catch (error) { console.log('', error.code) }`)
-      // the files that the import itself must read
-      const readable = [path, ...['server.js', 'client.js'].map(name => join(INSTALLED, 'dist', name))]
-      const folders = [USER, join(USER, 'node_modules'), INSTALLED, join(INSTALLED, 'dist')]
-      const described = folders.map(folder => join(folder, 'package.json'))
-      const allowed = [...readable, ...described].map(file => `--allow-fs-read=${file}`)
-      // its name since Node 22.13
-      const { allowedNodeEnvironmentFlags: flags } = process
-      const permission = flags.has('--permission') ? '--permission' : '--experimental-permission'
-      const ran = await run(t, [NODE, '--no-warnings', permission, ...allowed, path], USER)
-      assert.deepEqual([ran.err, ran.out, ran.code], ['', 'nothing ERR_ACCESS_DENIED\n', 0])
-    })
-  })
-
-  describe('types', { concurrency: 2 }, () => {
-    const USES_TYPES = `
-      import { type Server } from 'node:net'
-      import { http, LIMITS, serve, type Answer, type Content, type Options, type Request } from 'wow-server'
-      import { send, type SendOptions } from 'wow-server/client'
-
-      const answer: Answer = async ({ method, src, headers, body, addr: [address, port], signal, text }: Request) => {
-        if (src !== '/echo' || signal.aborted) return undefined
-        return http\`HTTP/1.1 200 OK
-      X-From: \${address}:\${port}
-      \${headers}
-
-      \${method} \${text} \${body}\`
-      }
-
-      // a unit test of an answer: its request is a plain object
-      const given: Request = {
-        method: 'POST', src: '/echo', text: 'POST /echo HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n', headers: new Headers(),
-        body: Buffer.from('hello'), addr: ['127.0.0.1', 50_000], signal: new AbortController().signal,
-      }
-      const content: Content | undefined = await answer({ ...given, body: new Uint8Array(3) })
-      export const status: number | undefined = content?.status
-
-      const nowhere: Options = { host: undefined, port: undefined }
-      const nothing: Options = { ...nowhere, answer: undefined, log: undefined, signal: undefined }
-      const few: Options = { ...nothing, limits: { head_bytes: undefined, body_bytes: LIMITS.body_bytes } }
-      const none: Options = { limits: undefined, log: console.log }
-      export const servers: Server[] = [serve(), serve(few), serve(none)]
-      const no_times: SendOptions = { silent_ms: undefined, total_ms: undefined }
-      const sending: SendOptions = { ...no_times, signal: undefined, max_bytes: undefined }
-      export const replies: Promise<Uint8Array>[] = [send('a'), send('a', undefined, sending), send('a', given.body)]
-      // the body of a request goes to the fetch standard
-      export const standard = new globalThis.Request('http://a/', { method: 'POST', body: given.body })
-
-      // @ts-expect-error: nobody changes the limits of all servers
-      LIMITS.head_bytes = 1
-      // @ts-expect-error: a limit that does not exist
-      serve({ limits: { hats: 1 } })
-      // @ts-expect-error: an answer is made by http
-      serve({ answer: () => 'hello' })
-      // @ts-expect-error: nothing that has no text of its own
-      http\`HTTP/1.1 200 OK\\n\\n\${undefined}\`
-      // @ts-expect-error: a request is not changed
-      given.method = 'GET'
-    `
-
-    // the oldest that knows Uint8Array<ArrayBuffer>, which the fetch standard's types ask for; the newest is ours
-    const compilers = {
-      'the newest TypeScript': join(HERE, 'node_modules/.bin/tsc'),
-      'TypeScript 5.7': command('tsc5.7'),
-    }
-    for (const [name, compiler] of Object.entries(compilers)) {
-      for (const [module, moduleResolution] of [['nodenext', 'nodenext'], ['esnext', 'bundler']]) {
-        const skip = compiler ? false : `${name} is not installed as tsc5.7`
-        it(`hold under ${name}, at its strictest, with ${moduleResolution}`, { skip }, async t => {
-          const { folder } = write_file('use.ts', USES_TYPES.replaceAll('\n      ', '\n'))
-          writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({
-            compilerOptions: {
-              strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true,
-              // all that is declared is the same in both, and takes long
-              skipLibCheck: moduleResolution === 'bundler',
-              noEmit: true, target: 'es2022', lib: ['es2023'], module, moduleResolution, moduleDetection: 'force',
-              typeRoots: [join(HERE, 'node_modules/@types')], types: ['node'],
-            },
-            files: ['use.ts'],
-          }))
-          const { code, out } = await run(t, [compiler ?? '', '-p', folder], folder)
-          assert.deepEqual([out, code], ['', 0])
-        })
-      }
-    }
-
-    it('say on hover what serve, answer, http and send do, each with an example', () => {
-      const files = ['server', 'client'].map(name => join(INSTALLED, `dist/${name}.d.ts`))
-      const declared = files.map(file => readFileSync(file, 'utf8')).join('')
-      const names = ['export declare function serve(', 'readonly answer?:', 'export declare function http(',
-        'export declare function send(']
-      for (const name of names) {
-        const [, comment = ''] = /\/\*\*((?:(?!\*\/)[^])*)\*\/\s*$/.exec(declared.split(name, 1)[0] ?? '') ?? []
-        assert.match(comment, /^\s*(?:\* )?\w+(?: \S+){5}/, `a sentence before ${name}`)
-        assert.match(comment, /@example\s+\S/, `an example before ${name}`)
-      }
-    })
-
-    it('hold when it runs: undefined is as if it were not given, and LIMITS is frozen', async t => {
-      const { path } = write_file('app.mjs', `
-        import { LIMITS, serve } from 'wow-server'
-        import { send } from 'wow-server/client'
-        const nothing = { answer: undefined, log: undefined, signal: undefined, limits: { head_bytes: undefined } }
-        const server = serve({ port: 0, host: '127.0.0.1', ...nothing }).on('listening', async () => {
-          const sending = { signal: undefined, silent_ms: undefined, total_ms: undefined, max_bytes: undefined }
-          console.log(String(await send('127.0.0.1:' + server.address().port, undefined, sending)))
-          server.close()
-        })
-        console.log(Object.isFrozen(LIMITS))`)
-      const { out, err } = await run(t, [NODE, path], USER)
-      assert.deepEqual([err, out], ['', 'true\nYes\n'])
-    })
-  })
-
-  describe("errors lead to the user's line", { concurrency: 2 }, () => {
-    // async, because of a tail call Bun's engine keeps no frame
-    const FAILS = `import { http, serve, type Answer } from 'wow-server'
-import { type AddressInfo } from 'node:net'
-
-const value: any = undefined
-const how: Record<string, Answer> = {
-  head: async () => http\`HTTP/1.1 200 OK
-X: \${value}
-
-\`,
-  pairs: async () => http\`HTTP/1.1 200 OK\\n\${[1, 2] as any}\\n\\nx\`,
-  throws: () => { throw new RangeError('one\\ntwo\\x1b[2J C:\\\\dir') },
-  deep: async () => JSON.parse('{"a'),
-  async rejects() {
-    await new Promise(resolve => setTimeout(resolve, 1))
-    throw new Error('later')
-  },
-  escapes: async () => http\`HTTP/1.1 200 OK\\nX: \${'one\\ntwo\\x1b C:\\\\dir'}\\n\\n\`,
-  text: () => { throw 'one\\ntwo\\x1b[2J C:\\\\dir' },
-  returns: () => 'Hello!' as any,
-  interim: () => http\`HTTP/1.1 100 Continue\`,
-}
-const server = serve({ port: 0, host: '127.0.0.1', answer: request => how[request.src.slice(1)]?.(request) })
-server.on('listening', () => console.log(\`http://127.0.0.1:\${(server.address() as AddressInfo).port}/\`))
-`
-    // by the path: the line on stderr, once each
-    const said: Record<string, RegExp> = {
-      head: /^TypeError: a value must be text or a number, or bytes for the body, got undefined \(at app\.ts:6:\d+\)$/,
-      pairs: /^TypeError: .* \(at app\.ts:10:\d+\)$/,
-      throws: /^RangeError: one\\x0atwo\\x1b\[2J C:\\dir \(at app\.ts:11:\d+\)$/,
-      deep: /^SyntaxError: .* \(at app\.ts:12:\d+\)$/,
-      rejects: /^Error: later \(at app\.ts:15:\d+\)$/,
-      escapes: /^TypeError: .* control characters, got 'X: one\\ntwo\\x1[bB] C:\\\\dir' \(at app\.ts:17:\d+\)$/,
-      text: /^one\\x0atwo\\x1b\[2J C:\\dir$/,
-      returns: /^answer must return undefined or a Content made by http, of status 200 or more, got (["'])Hello!\1$/,
-      interim: /^answer must return .*, of status 200 or more, got 100$/,
-    }
-
-    const programs = RUNTIMES.map(([name, args]) => [name, command(name), args] as const)
-    for (const [name, program, args] of [['tsx', NODE, TSX.slice(1)] as const, ...programs]) {
-      it(`in one line for each, under ${name}`, { skip: program ? false : `${name} is not installed` }, async t => {
-        const { folder, path } = write_file('app.ts', FAILS)
-        const server = await new Program(t, [program ?? '', ...args, path], folder).listening()
-        const paths = Object.keys(said)
-        for (const [i, way] of paths.entries()) {
-          assert.equal(status_of(await ask(server.port, `GET /${way}`)), 500, way)
-          await server.until('has printed it', () => count(server.err, '\n') === i + 1)
-        }
-        const printed = server.err.trimEnd().split('\n')
-        assert.equal(printed.length, paths.length, server.err)
-        for (const [i, [way, line]] of Object.entries(said).entries()) {
-          const [, about, what = ''] = /^GET \/(\w+) failed: (.*)$/.exec(printed[i] ?? '') ?? []
-          assert.equal(about, way)
-          assert.match(what, line)
-        }
-      })
-    }
-
-    const any = (value: unknown): string => value as string
-    // what is written, and what must be said of it
-    const mistakes: [mistake: string, write: () => unknown, said: RegExp][] = [
-      ['nothing', () => http``, /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got ''$/],
-      ['an empty line first', () => http`
-HTTP/1.1 200 OK
-
-`, /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got ''$/],
-      ['an indented status line', () => http`  HTTP/1.1 200 OK\n\n`,
-        /^a response must begin with a status line .*, got '  HTTP\/1\.1 200 OK'$/],
-      ['an indented field line', () => http`HTTP/1.1 200 OK
-        Content-Type: text/plain
-
-`, /^expected a field line .*not indented.*, got ' {8}Content-Type: text\/plain'$/],
-      ['no space after the status code', () => http`HTTP/1.1 200\n\n`,
-        /^a response must begin with a status line .* \(only OK may be missing\), got 'HTTP\/1\.1 200'$/],
-      ['a body only', () => http`Hello!`,
-        /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got 'Hello!'$/],
-      ["the article's version", () => http`HTTP/1.x 200 OK\n\n`,
-        /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got 'HTTP\/1\.x 200 OK'$/],
-      ['HTTP/1.0', () => http`HTTP/1.0 200 OK\n\n`,
-        /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got 'HTTP\/1\.0 200 OK'$/],
-      ['a status that is none', () => http`HTTP/1.1 ${600} No\n\n`,
-        /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got 'HTTP\/1\.1 600 No'$/],
-      ['a status that is missing', () => http`HTTP/1.1 ${any(undefined)} OK\n\n`,
-        /^a value must be text or a number, or bytes for the body, got undefined$/],
-      ['Chinese in a field', () => http`HTTP/1.1 302 Found\nLocation: /你好\n\n`,
-        /^Location must have characters of latin1 only.*percent-encode.*, got '.*\/你好'$/],
-      ['a value in Chinese', () => http`HTTP/1.1 302 Found\nLocation: ${'/你好'}\n\n`,
-        /^Location must have characters of latin1 only.*percent-encode.*, got '.*\/你好'$/],
-      ['a pair in Chinese', () => http`HTTP/1.1 302 Found\n${[['Location', '/你好']]}\n\n`,
-        /^Location must have characters of latin1 only.*percent-encode.*, got '.*\/你好'$/],
-      ['a reason in Chinese', () => http`HTTP/1.1 200 好\n\n`,
-        /^the status line must have characters of latin1 only.*, got '.*好'$/],
-      ['a reason in Chinese that is set in', () => http`HTTP/1.1 200 ${'好'}\n\n`,
-        /^the status line must have characters of latin1 only.*, got '.*好'$/],
-      ['a line end in a value', () => http`HTTP/1.1 302 Found\nLocation: ${'/\r\nSet-Cookie: a=b'}\n\n`,
-        /must not have control characters, got 'Location: \/\\r\\nSet-Cookie: a=b'$/],
-      ['a field without its colon', () => http`HTTP/1.1 200 OK\nContent-Type\n\n`,
-        /^expected a field line such as Content-Type: text\/html, .*got 'Content-Type'$/],
-      ['a space before the colon', () => http`HTTP/1.1 200 OK\nContent-Type : text/html\n\n`,
-        /^expected a field line such as Content-Type: text\/html, .*got 'Content-Type : text\/html'$/],
-      ['no empty line before the body', () => http`HTTP/1.1 200 OK\nContent-Type: text/html\n<p>Hello!</p>`,
-        /^expected a field line such as .*, or an empty line before the body, got '<p>Hello!<\/p>'$/],
-      ['a field name with a space', () => http`HTTP/1.1 200 OK\n${[['a b', 'c']]}\n\n`,
-        /^expected a pair such as \['Content-Type', 'text\/html'\], got \[ 'a b', 'c' \]$/],
-      ['a pair without its value', () => http`HTTP/1.1 200 OK\n${[['a', any(undefined)]]}\n\n`,
-        /^a value must be text or a number, or bytes for the body, got undefined$/],
-      ['a name without a value', () => http`HTTP/1.1 200 OK\n${[['a']] as never}\n\n`,
-        /^expected a pair such as \['Content-Type', 'text\/html'\], got \[ 'a' \]$/],
-      ['lines instead of pairs', () => http`HTTP/1.1 200 OK\n${[any('Set-Cookie: a=b')] as never}\n\n`,
-        /^expected a pair such as \['Content-Type', 'text\/html'\], got 'Set-Cookie: a=b'$/],
-      ['numbers instead of pairs', () => http`HTTP/1.1 200 OK\n${[1, 2] as never}\n\n`,
-        /^expected a pair such as .*, got 1$/],
-      ['pairs after a name', () => http`HTTP/1.1 200 OK\nX: ${[['a', 'b']]}\n\n`,
-        /^a value must be text or a number, or bytes for the body, got \[ \[ 'a', 'b' \] \]$/],
-      ['an object for the head', () => http`HTTP/1.1 200 OK\n${any({ a: 'b' })}\n\n`,
-        /^a value must be text or a number, or bytes for the body, got \{ a: 'b' \}$/],
-      ['a field that is undefined', () => http`HTTP/1.1 200 OK\nX: ${any(undefined)}\n\n`,
-        /^a value must be text or a number, or bytes for the body, got undefined$/],
-      ['an object for a body', () => http`HTTP/1.1 200 OK\n\n${any({ a: 'b' })}`,
-        /^a value must be text or a number, or bytes for the body, got \{ a: 'b' \}$/],
-      ['a promise for a body', () => http`HTTP/1.1 200 OK\n\n${any(Promise.resolve('a'))}`,
-        /^a value must be text or a number, or bytes for the body, got Promise/],
-      ['a body where none may be', () => http`HTTP/1.1 204 No Content\n\nHello!`,
-        /^a response with status 204 has no body, got one of 6 bytes$/],
-      ['parentheses', () => (http as unknown as (text: string) => unknown)('HTTP/1.1 200 OK\n\n'),
-        /^http is a template tag\b.*, got 'HTTP\/1\.1 200 OK\\n\\n'$/],
-    ]
-    for (const [mistake, write, said] of mistakes) it(`http says what it expected, and that it got ${mistake}`, () => {
-      assert.throws(write, { name: 'TypeError', message: said })
-      try {
-        write()
-      } catch (error) {
-        const [, first = ''] = /\n +at (.*)/.exec((error as Error).stack ?? '') ?? []
-        assert.match(first, /\btest\b[\w.]*\.ts:\d+:\d+/, 'its stack begins here')
-      }
-    })
-  })
-
-  describe('the log', { concurrency: 2 }, () => {
-    const LONG = 'x'.repeat(20_000)
-    /** A message, the status line of its answer, and limits. */
-    type Told = [message: string, reply: string, limits?: Limits]
-    const messages: Told[] = [
-      ['can you hear me?\n', 'Yes'],
-      [request('GET /', 'Connection: close'), 'HTTP/1.1 200 OK'],
-      [request('HEAD /', 'Connection: close'), 'HTTP/1.1 200 OK'],
-      [request('OPTIONS *', 'Connection: close'), 'HTTP/1.1 204 No Content'],
-      [request('PUT /', 'Connection: close'), 'HTTP/1.1 405 Method Not Allowed'],
-      ['GET / HTTP/1.1\nHost: a\n\n', 'HTTP/1.1 400 Bad Request'],
-      [request('POST /', 'Content-Length: 9999999'), 'HTTP/1.1 413 Content Too Large'],
-      [`GET /${LONG} HTTP/1.1\r\n\r\n`, 'HTTP/1.1 414 URI Too Long'],
-      [request('POST /', 'Expect: more'), 'HTTP/1.1 417 Expectation Failed'],
-      [request('GET https://a/'), 'HTTP/1.1 421 Misdirected Request'],
-      [request('GET /', `X: ${LONG}`), 'HTTP/1.1 431 Request Header Fields Too Large'],
-      [request('POST /', 'Transfer-Encoding: gzip, chunked'), 'HTTP/1.1 501 Not Implemented'],
-      ['GET / HTTP/2.0\r\n\r\n', 'HTTP/1.1 505 HTTP Version Not Supported'],
-    ]
-    const limited: Told[] = [
-      ['GET / HTTP/1.1\r\nHost: a', 'HTTP/1.1 408 Request Timeout', { head_ms: 1 }],
-      [request('POST /', 'Content-Length: 9'), 'HTTP/1.1 408 Request Timeout', { body_ms: 1 }],
-      [request('POST /', 'Content-Length: 4') + 'many', 'HTTP/1.1 503 Service Unavailable', { all_bodies_bytes: 1 }],
-    ]
-
-    /** What the log shows of a message: its head, no more than a head may have. */
-    function shown(message: string): string {
-      const head = message.replace(/\r\n\r\n[^]*/, '').slice(0, 16_384)
-      return head.trimEnd().replaceAll('\r\n', '\n').replaceAll('\n', '\n  ')
-    }
-
-    /** Sends a message; gives the port it came from, and the first line of the reply. */
-    async function told(port: number, message: string): Promise<{ from: number | undefined, first: string }> {
-      const peer = new Peer(port, message)
-      await until('it is connected', once(peer.socket, 'connect'))
-      const from = peer.socket.localPort
-      return { from, first: (await peer.closed()).split('\r\n', 1)[0] ?? '' }
-    }
-
-    for (const [message, reply, limits] of [...messages, ...limited]) {
-      const line = message.split('\n', 1)[0]?.trim().slice(0, 40)
-      it(`has three lines for ${line} and its ${reply.replace(/^HTTP\/1\.1 /, '')}`, async t => {
-        const logged: [string, unknown][] = []
-        const log = (what: string, value: unknown): void => { logged.push([what, value]) }
-        const { port } = await start(t, { log, limits: limits ?? {}, answer: () => undefined })
-        const { from, first } = await told(port, message)
-        const addr = ['127.0.0.1', from]
-        assert.deepEqual(logged, [['Connected by', addr], ['Request is:', shown(message)], ['Reply is:', reply]])
-        assert.equal(first, reply)
-      })
-    }
-
-    it('is printed by the program: the address to open, then each message, where it is from and its reply', async t => {
-      const server = await new Program(t, [...TSX, 'server.ts', '0', '--host', '127.0.0.1']).listening()
-      let printed = `Open http://127.0.0.1:${server.port}/\n`
-      for (const [message, reply] of messages) {
-        const { from } = await told(server.port, message)
-        printed += `Connected by [ '127.0.0.1', ${from} ]\nRequest is: ${shown(message)}\nReply is: ${reply}\n`
-      }
-      await server.until('has printed it all', () => server.out.length >= printed.length)
-      assert.equal(server.out, printed)
-      assert.equal(server.err, '')
-    })
-
-    it("that throws is answered all the same, and its error is the program's own", async t => {
-      const source = (heard: string): string => `
-        import { serve } from 'wow-server'
-        ${heard}
-        const log = what => { throw new Error(what) }
-        const server = serve({ port: 0, host: '127.0.0.1', log })
-        server.on('listening', () => console.log('http://127.0.0.1:' + server.address().port + '/'))`
-      const hearing = "process.on('uncaughtException', error => console.log(error.message))"
-      const hears = write_file('app.mjs', source(hearing))
-      const server = await new Program(t, [NODE, hears.path], USER).listening()
-      for (let i = 0; i < 2; i++) {
-        assert.equal(await exchange(server.port, 'can you hear me?\n'), 'Yes')
-        assert.equal(status_of(await exchange(server.port, 'GET /\n\n')), 400)
-      }
-      const each = 'Connected by\nRequest is:\nReply is:\n'
-      await server.until('has heard of it', () => server.out.endsWith(each.repeat(4)))
-
-      const hears_not = write_file('app.mjs', source(''))
-      const other = await new Program(t, [NODE, hears_not.path], USER).listening()
-      await new Peer(other.port, 'can you hear me?\n').closed()
-      assert.equal(await until('it has ended', other.exit), 1)
-      assert.match(other.err, /Error: Connected by\n +at (?:Object\.|\w+\.)?log .*app\.mjs:4:/)
-    })
-  })
-
-  describe('the commands', { concurrency: 2 }, () => {
-    it('the client names what starts the server where it is installed: npx wow-server', async t => {
-      const { code, out, err } = await run(t, [join(BIN, 'wow-client'), '127.0.0.1:1'], USER)
-      assert.match(err, /^127\.0\.0\.1:1: .*refused.*\bnpx wow-server\b[^\n]*\n$/)
-      assert.deepEqual([code, out], [1, ''])
-    })
-
-    const ports: string[][] = [['0'], ['-p', '0'], ['-p0'], ['--port', '0'], ['--port=0']]
-    for (const args of ports) it(`the server takes its port as ${args.join(' ')}`, async t => {
-      const program = [join(BIN, 'wow-server'), ...args, '--host', '127.0.0.1']
-      const { port } = await new Program(t, program, USER).listening()
-      assert.equal(await exchange(port, 'can you hear me?\n'), 'Yes')
-    })
-
-    it('the server says in one line that its picture is missing, where the source was copied alone', async t => {
-      const folder = mkdtempSync(join(SCRATCH, 'alone-'))
-      copyFileSync(join(HERE, 'server.ts'), join(folder, 'server.mts'))
-      const { code, out, err } = await run(t, [...TSX, 'server.mts', '0'], folder)
-      assert.match(err, /^test\.jpg is missing: expected it at [^\n]+; copy it there [^\n]+\n$/)
-      assert.ok(err.includes(join(folder, 'test.jpg')), err)
-      assert.deepEqual([code, out], [1, ''])
-    })
-
-    it('the start prints the address on the network if it listens on every address', async t => {
-      // so that the test does not depend on this computer's network
-      const network = 'data:text/javascript,' + encodeURIComponent(`
-        import { syncBuiltinESMExports } from 'node:module'
-        import os from 'node:os'
-        const of = (family, address, internal) => ({ family, address, internal })
-        os.networkInterfaces = () => ({
-          lo: [of('IPv4', '127.0.0.1', true), of('IPv6', '::1', true)],
-          eth0: [of('IPv6', 'fe80::1', false), of('IPv4', '192.0.2.7', false)],
-        })
-        syncBuiltinESMExports()`)
-      const printed = async (...args: string[]): Promise<[string, number]> => {
-        const server = new Program(t, [NODE, '--import', network, join(BIN, 'wow-server'), '0', ...args], USER)
-        const { port } = await server.listening()
-        await exchange(port, 'can you hear me?\n')
-        await server.until('logs', () => server.out.includes('\nReply is: Yes\n'))
-        return [server.out.split('Connected by', 1)[0] ?? '', port]
-      }
-      const [every, port] = await printed()
-      assert.equal(every, `Open http://127.0.0.1:${port}/\nFrom another computer http://192.0.2.7:${port}/\n`)
-      const [one, its_port] = await printed('--host', '127.0.0.1')
-      assert.equal(one, `Open http://127.0.0.1:${its_port}/\n`)
-    })
-  })
-})
-
 /** A sentence, an outcome as `gist` tells it, and the messages that have it; each row is a test. */
 type Row = [sentence: string, outcome: string, ...messages: string[]]
 
-describe('HTTP/1.1 to the letter', () => {
+describe_beside('HTTP/1.1 to the letter', 1, () => {
   /** A request as the server repeats it (HEAD as GET); undefined leaves it to the article's contents. */
   function echoed({ method, src, headers, body }: Request): string | undefined {
     if (src === '/page' || src === '/test.jpg' || src === '*' || method === 'CONNECT') return undefined
@@ -2546,6 +1484,1074 @@ ${bytes.subarray(0, Number(src.slice(1)) || 0)}`
       await Promise.all(cut.map(async ([begins, goes_on, outcome]) => {
         assert.equal(await said(begins, () => pause(300), goes_on + NEXT), outcome, begins)
       }))
+    })
+  })
+})
+
+const DENO = ['run', '--allow-net', '--allow-read']
+/** The other runtimes of the same files, and what comes before a program's name. */
+const RUNTIMES: [name: string, args: string[]][] =
+  [['node22', []], ['node24', []], ['node26', []], ['deno', DENO], ['bun', []]]
+
+describe_beside('programs', 2, () => {
+  let server: string[] = [], client: string[] = []
+  before(() => {
+    server = [NODE, copy_of(file_of('wow-server'))]
+    client = [NODE, copy_of(file_of('wow-client'))]
+  })
+
+  /** Each of these command lines is refused, with one line that matches. */
+  async function refuse(t: Scope, program: string[], cases: [args: string[], line: RegExp][]): Promise<void> {
+    await Promise.all(cases.map(async ([args, line]) => {
+      const { code, out, err } = await run(t, [...program, ...args])
+      assert.match(err, /^[^\n]+\n$/)
+      assert.match(err, line)
+      assert.deepEqual([code, out], [1, ''], `${args}`)
+    }))
+  }
+
+  describe('server.ts, the program', { concurrency: 4 }, () => {
+    it('listens on every address, IPv4 and IPv6', async t => {
+      const { port } = await new Program(t, [...server, '0']).listening()
+      for (const host of [`127.0.0.1:${port}`, `[::1]:${port}`]) {
+        assert.equal(String(await send(host, 'can you hear me?\n')), 'Yes')
+      }
+    })
+
+    it('listens on one address with --host, and prints no requests with --quiet', async t => {
+      const program = await new Program(t, [...server, '0', '--host', '::1', '--quiet']).listening()
+      assert.equal(String(await send(`[::1]:${program.port}`, 'can you hear me?\n')), 'Yes')
+      await assert.rejects(send(`127.0.0.1:${program.port}`, 'can you hear me?\n'), /refused/)
+      assert.equal(program.out, `Open http://[::1]:${program.port}/\n`)
+    })
+
+    it('says in one line what is wrong, and ends with 1', async t => {
+      const { port } = await start(t)
+      await refuse(t, server, [
+        [[`${port}`, '--host', '127.0.0.1'], /^port \d+ is in use: /],
+        [['80000'], /^the port must be one number from 0 to 65535, got 80000$/m],
+        [['http'], /^the port must be one number from 0 to 65535, got http$/m],
+        [['-1'], /-1/],
+        [['-p', 'http'], /^the port must be one number from 0 to 65535, got http$/m],
+        [['--port', '65536'], /^the port must be one number from 0 to 65535, got 65536$/m],
+        [['-p', '-1'], /^[^\\]*'-p'[^\\]*; see --help$/m],
+        [['-p'], /^Option '-p, --port <value>' argument missing; see --help$/m],
+        [['0', '1'], /^the port must be one number from 0 to 65535, got 0 1$/m],
+        [['8080', '--port', '8081'], /^the port must be one number from 0 to 65535, got 8081 8080$/m],
+        [['-p', '8080', '-p', '8081'], /^the port must be one number from 0 to 65535, got 8080 8081$/m],
+        [['0', '--host', '192.0.2.1'], /^192\.0\.2\.1 is not an address of this computer: /],
+        [['0', '--host', 'no.such.host.invalid'], /^no\.such\.host\.invalid is not an address of this computer: /],
+        [['--loud'], /^Unknown option '--loud'; see --help$/m],
+      ])
+    })
+
+    it('helps', async t => {
+      const { code, out } = await run(t, [...server, '--help'])
+      assert.equal(code, 0)
+      for (const option of ['port', '-p', '--port', '--host', '--quiet', '--help']) {
+        assert.ok(out.includes(option), option)
+      }
+    })
+
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) it(`ends with 0 at ${signal}`, async t => {
+      const program = await new Program(t, [...server, '0']).listening()
+      program.child.kill(signal)
+      assert.equal(await until('it has ended', program.exit), 0)
+      assert.equal(program.err, '')
+    })
+  })
+
+  describe('client.ts, the program', { concurrency: 4 }, () => {
+    it('prints what the server replies to can you hear me?', async t => {
+      const { port } = await start(t)
+      const { code, out, err } = await run(t, [...TSX, 'client.ts', `127.0.0.1:${port}`])
+      assert.deepEqual([code, out, err], [0, 'reply is: Yes\n', ''])
+    })
+
+    it('takes a path for a GET, writes just the body to a file and shows the head', async t => {
+      const { port } = await start(t)
+      const { code, out, err } = await run(t, [...client, `127.0.0.1:${port}`, '/test.jpg'])
+      assert.equal(code, 0)
+      assert.equal(out, PICTURE)
+      assert.match(err, /^HTTP\/1\.1 200 OK\n *Content-Type: image\/jpeg\n/)
+    })
+
+    it('sends any other request as it stands', async t => {
+      const { port } = await start(t)
+      const { out } = await run(t, [...client, `127.0.0.1:${port}`, 'HEAD / HTTP/1.0\r\n\r\n'])
+      assert.match(out, /^reply is: HTTP\/1\.1 200 OK\n *Content-Type: text\/html\n/)
+      assert.ok(!out.includes('Wow'))
+    })
+
+    it("speaks to the article's servers: bare text, and HTTP/1.x with line feeds and no length", async t => {
+      const page = '<head>\n<title>WOW</title>\n</head>\n', heard: string[] = []
+      const says = (reply: string) => (socket: Socket) => void socket.once('data', data => {
+        heard.push(String(data))
+        socket.end(reply)
+      })
+      const section_2 = await start(t, says('Yes'))
+      const section_3 = await start(t, says(`HTTP/1.x 200 OK  \nContent-Type: text/html\n\n${page}`))
+      const yes = await run(t, [...client, `127.0.0.1:${section_2.port}`])
+      assert.equal(yes.out, 'reply is: Yes\n')
+      assert.equal((await run(t, [...client, `127.0.0.1:${section_3.port}`, '/'])).out, page)
+      assert.equal(heard[0], 'can you hear me?')
+      assert.equal(heard[1], `GET / HTTP/1.1\r\nHost: 127.0.0.1:${section_3.port}\r\nConnection: close\r\n\r\n`)
+    })
+
+    const CHUNKED = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
+
+    it('puts a chunked body together', async t => {
+      const reply = CHUNKED + '3;x=y\r\nWow\r\n5\r\n, chu\r\n0\r\n\r\n'
+      const { port } = await start(t, socket => socket.end(reply))
+      assert.equal((await run(t, [...client, `127.0.0.1:${port}`, '/'])).out, 'Wow, chu')
+    })
+
+    it('prints what comes from the other side with control characters escaped', async t => {
+      const { port } = await start(t, socket => socket.end('a\x1b[2Jb\x07\x9b\\c\r\nd\n'))
+      const { out } = await run(t, [...client, `127.0.0.1:${port}`])
+      assert.equal(out, 'reply is: a\\x1b[2Jb\\x07\\x9b\\x5cc\nd\n')
+    })
+
+    it('says in one line what is wrong, and ends with 1', async t => {
+      const at = async (serve_one?: (socket: Socket) => unknown): Promise<string> =>
+        `127.0.0.1:${(await start(t, serve_one)).port}`
+      const nobody = await at(() => {})
+      await refuse(t, client, [
+        [[], /--help/],
+        [[await at(), 'a', 'b'], /--help/],
+        [['--loud'], /--loud/],
+        [['127.0.0.1:99999'], /a port from 1 to 65535, got .*99999/],
+        [['no.such.host.invalid'], /no such host|looked up/],
+        [['127.0.0.1:1'], /^127\.0\.0\.1:1: .*refused: is the server running\? npx .* starts it$/m],
+        [[await at(socket => socket.end('HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nWow')), '/'],
+          /cut short after 3 of 10 bytes/],
+        [[await at(socket => socket.end(CHUNKED + '3\r\nWow\r\n')), '/'], /cut short/],
+        [[await at(socket => socket.once('data', () => socket.resetAndDestroy()))], /reset/],
+        [[await at(socket => socket.end())], /without a reply/],
+      ])
+      await assert.rejects(send(nobody, 'hello', { silent_ms: 50 }), /nothing came for 0.05 s/)
+      await assert.rejects(send(nobody, 'hello', { signal: AbortSignal.timeout(50) }), /aborted/)
+    })
+
+    it('does not wait for the end of a kept connection when the length is known', async t => {
+      const { port } = await start(t)
+      const reply = Buffer.from(await send(`127.0.0.1:${port}`, request('GET /test.jpg'))).toString('latin1')
+      assert.equal(body_of(reply), PICTURE)
+    })
+
+    it('helps', async t => {
+      const { code, out } = await run(t, [...client, '--help'])
+      assert.equal(code, 0)
+      for (const word of ['HOST', 'PORT', 'REQUEST', '--help']) assert.ok(out.includes(word), word)
+    })
+  })
+
+  describe('any runtime', { concurrency: 2 }, () => {
+    for (const [name, args] of RUNTIMES) {
+      const path = command(name) ?? '', skip = path ? false : `${name} is not installed`
+      it(`runs server.ts and client.ts as they are under ${name}`, { skip }, async t => {
+        const program = await new Program(t, [path, ...args, 'server.ts', '0']).listening()
+        const other_client = [path, ...args, 'client.ts']
+        for (const address of [`127.0.0.1:${program.port}`, `[::1]:${program.port}`]) {
+          assert.equal((await run(t, [...other_client, address])).out, 'reply is: Yes\n')
+        }
+        assert.equal((await run(t, [...other_client, `127.0.0.1:${program.port}`, '/test.jpg'])).out, PICTURE)
+        const post = request('POST /', 'Transfer-Encoding: chunked') + '3\r\nabc\r\n0\r\n\r\n'
+        const replies = /^HTTP\/1\.1 405 [^]*HTTP\/1\.1 200 OK\r\n[^]*Connection: close\r\n\r\n[^]*<\/html>\n$/
+        assert.match(await exchange(program.port, post + GET_AND_CLOSE), replies)
+        program.child.kill('SIGTERM')
+        assert.equal(await until('it has ended', program.exit), 0)
+        assert.equal(program.err, '')
+      })
+    }
+  })
+
+  describe('a browser', () => {
+    const path = command('chromium', 'google-chrome') ?? '', skip = path ? false : 'no Chromium is installed'
+    it('shows the page with the picture, and the server sees its requests', { skip }, async t => {
+      const seen: string[] = []
+      const { port } = await start(t, { answer: request => { seen.push(request.src) } })
+      const flags = [
+        '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+        '--disable-background-networking', '--disable-component-update', '--disable-sync',
+        `--user-data-dir=${join(SCRATCH, 'chromium')}`, '--remote-debugging-pipe',
+      ]
+      const child = spawn(path, [...flags, 'about:blank'], { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] })
+      t.after(async () => {
+        child.kill('SIGKILL')
+        await once(child, 'close')
+      })
+      const devtools = devtools_of(child)
+      const { targetId } = await devtools('Target.createTarget', { url: `http://127.0.0.1:${port}/` })
+      const { sessionId } = await devtools('Target.attachToTarget', { targetId, flatten: true })
+      const evaluate = async (expression: string): Promise<unknown> => {
+        const { result } = await devtools('Runtime.evaluate', { expression, awaitPromise: true }, sessionId)
+        return (result as { value?: unknown } | undefined)?.value
+      }
+      await until('the picture is there', async () => await evaluate('document.images[0]?.naturalWidth > 0') === true)
+      const shown = '[document.title, document.body.innerText.trim(), document.images[0].naturalWidth].join("|")'
+      const words = await evaluate(`document.images[0].decode().then(() => ${shown})`)
+      assert.equal(words, 'WOW|Wow, TypeScript Server|640')
+      assert.deepEqual(seen.slice(0, 2), ['/', '/test.jpg'])
+    })
+  })
+})
+
+type Devtools = (method: string, params: object, sessionId?: unknown) => Promise<Record<string, unknown>>
+
+/** Speaks the DevTools protocol through Chromium's pipe: JSON, each message ended by a NUL. */
+function devtools_of(child: ChildProcess): Devtools {
+  const [, , , input, output] = child.stdio
+  const waiting = new Map<number, (result: Record<string, unknown>) => void>()
+  let text = '', last = 0
+  output?.on('data', (data: Buffer) => {
+    const messages = (text + data).split('\0')
+    text = messages.pop() ?? ''
+    for (const message of messages) {
+      const { id, result } = JSON.parse(message) as { id: number, result?: Record<string, unknown> }
+      waiting.get(id)?.(result ?? {})
+    }
+  })
+  return (method, params, sessionId) => {
+    const id = ++last
+    if (input && 'write' in input) input.write(JSON.stringify({ id, method, params, sessionId }) + '\0')
+    return until(`Chromium has answered ${method}`, new Promise(resolve => { waiting.set(id, resolve) }))
+  }
+}
+
+describe('a cut reply is never taken for whole', () => {
+  type How = { request?: string, piece_bytes?: number, open?: boolean, options?: Parameters<typeof send>[2] }
+
+  /** What `send` receives from a server that replies this in pieces, and then closes or leaves the connection open. */
+  async function received(reply: string | Iterable<string>, how: How = {}): Promise<string> {
+    const { request = 'GET / HTTP/1.1\r\nHost: a\r\n\r\n', piece_bytes = Infinity } = how
+    const { open = false, options = {} } = how
+    let end = (): void => {}
+    const { port } = await start({ after: ending => { end = ending } }, socket => {
+      socket.setNoDelay().once('data', async () => {
+        for (const piece of typeof reply === 'string' ? cut(reply, piece_bytes) : reply) {
+          // a turn of the loop, in which the client reads the piece before
+          await turn()
+          if (socket.destroyed) return
+          if (!socket.write(piece, 'latin1')) await Promise.race([once(socket, 'drain'), once(socket, 'close')])
+        }
+        if (!open) socket.end()
+      })
+    })
+    const bytes = send(`127.0.0.1:${port}`, request, { silent_ms: BOUND_MS, ...options }).finally(end)
+    return Buffer.from(await bytes).toString('latin1')
+  }
+
+  function* cut(text: string, piece_bytes: number): Iterable<string> {
+    for (let at = 0; at < text.length; at += piece_bytes) yield text.slice(at, at + piece_bytes)
+  }
+
+  function* endless(start: string, rest: string): Iterable<string> {
+    for (yield start; ;) yield rest
+  }
+
+  const LENGTH_5 = 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n'
+  const CHUNKED = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n'
+  const LENGTH_REPLY = `${LENGTH_5}Hello`
+  const CHUNKED_REPLY = `${CHUNKED}5;a="b"\r\nHello\r\n0\r\nX: y\r\n\r\n`
+
+  describe('its end', { concurrency: 8 }, () => {
+    // [the reply, the method if not GET]: its end is known, so the connection stays open
+    const whole: [reply: string, method?: string][] = [
+      [LENGTH_REPLY],
+      ['HTTP/1.1 200 OK\nContent-Length: 5\n\nHello'],
+      ['HTTP/1.1 200\r\ncontent-length:\t005 \r\n\r\nHello'],
+      ['HTTP/1.1 599 \r\nContent-Length: 0\r\n\r\n'],
+      ['HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nHello'],
+      [`HTTP/1.1 200 OK\r\nX: \x1b[2J \x80\xff\r\nEmpty:\r\nContent-Length: 0\r\n\r\n`],
+      [CHUNKED_REPLY],
+      [`${CHUNKED}0\r\n\r\n`],
+      [`${CHUNKED}00a\t;\r\n0123456789\r\nA\r\n0123456789\r\n000\r\nX: y\r\nY: z\r\n\r\n`],
+      ['HTTP/1.1 200 OK\r\nTRANSFER-ENCODING: \t Chunked \t\r\n\r\n1\r\n\n\r\n0\r\n\r\n'],
+      ['HTTP/1.1 204 No Content\r\n\r\n'],
+      ['HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n'],
+      [LENGTH_5, 'HEAD'],
+      [CHUNKED, 'HEAD'],
+      ['HTTP/1.1 200 OK\r\n\r\n', 'CONNECT'],
+      ['HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n'],
+      [`HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n${LENGTH_REPLY}`],
+    ]
+    for (const [reply, method = 'GET'] of whole) {
+      it(`ends with the last byte of ${method} ${JSON.stringify(reply)} on an open connection`, async () => {
+        const request = `${method} / HTTP/1.1\r\nHost: a\r\n\r\n`
+        assert.equal(await received(reply, { request, open: true }), reply)
+        assert.equal(await received(reply, { request, open: true, piece_bytes: 1 }), reply)
+        assert.equal(await received(`${reply}HTTP/1.1 200 OK\r\n\r\n`, { request, open: true }), reply)
+      })
+    }
+
+    // without a length: the close is the end
+    const closed = [
+      'Yes',
+      'Y',
+      'http/1.1 200 OK\r\nContent-Length: 5\r\n\r\n',
+      'HTTP/1.x 200 OK  \nContent-Type: text/html\n\n<head>\n<title>WOW</title>\n</head>\n',
+      'HTTP/1.x 200 OK  \nContent-Type: image/jpg\n\n\xff\xd8\xff\x00\r\n\r\n\xff\xd9',
+      'HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nHello',
+      'HTTP/1.1 200 OK\r\n\r\n',
+      'HTTP/1.1 200 OK\r\n\r\n0\r\n\r\nHello',
+    ]
+    for (const reply of closed) it(`reads ${JSON.stringify(reply)} to the close`, async () => {
+      assert.equal(await received(reply), reply)
+      assert.equal(await received(reply, { piece_bytes: 1 }), reply)
+    })
+
+    const length = (value: string): string => `HTTP/1.1 200 OK\r\nContent-Length:${value}\r\n\r\nHello World`
+    const coding = (value: string): string => CHUNKED_REPLY.replace(' chunked', value)
+    // refused as soon as it is seen: the connection stays open
+    const refused: [reply: string, error: RegExp][] = [
+      [length(' 11\r\nContent-Length: 1100'), /one number as Content-Length, got "11, 1100"/],
+      [length(' 11\r\nContent-Length: 11'), /one number as Content-Length, got "11, 11"/],
+      [length(' 5, 11'), /one number as Content-Length, got "5, 11"/],
+      [length(' -5'), /one number as Content-Length, got "-5"/],
+      [length(' +11'), /one number as Content-Length, got "\+11"/],
+      [length(' 0xb'), /one number as Content-Length, got "0xb"/],
+      [length(' 1e1'), /one number as Content-Length, got "1e1"/],
+      [length(' 1 1'), /one number as Content-Length, got "1 1"/],
+      [length(''), /one number as Content-Length, got ""/],
+      [length(' 11\xa0'), /one number as Content-Length, got "11/],
+      [length(` ${'9'.repeat(400)}`), /at most 67108864 bytes/],
+      [length(' 67108865'), /at most 67108864 bytes/],
+      [length(' 11\r\nTransfer-Encoding: chunked'), /Transfer-Encoding or Content-Length, got "both"/],
+      [coding(' chunked\r\nContent-Length: 5'), /Transfer-Encoding or Content-Length, got "both"/],
+      [coding(' chunked\r\nTransfer-Encoding: gzip'), /chunked alone as Transfer-Encoding, got "chunked, gzip"/],
+      [coding(' gzip\r\nTransfer-Encoding: chunked'), /chunked alone as Transfer-Encoding, got "gzip, chunked"/],
+      [coding(' chunked\r\nTransfer-Encoding: chunked'), /chunked alone as Transfer-Encoding/],
+      [coding(' gzip, chunked'), /chunked alone as Transfer-Encoding/],
+      [coding(' chunked,'), /chunked alone as Transfer-Encoding, got "chunked,"/],
+      [coding(' chunked;a=b'), /chunked alone as Transfer-Encoding, got "chunked;a=b"/],
+      [coding(' xchunked'), /chunked alone as Transfer-Encoding/],
+      [coding(' identity'), /chunked alone as Transfer-Encoding/],
+      [coding(''), /chunked alone as Transfer-Encoding, got ""/],
+      [coding(' chunked').replace('1.1', '1.0'), /no Transfer-Encoding in HTTP\/1\.0, got "chunked"/],
+      [`${CHUNKED}0x5\r\nHello\r\n0\r\n\r\n`, /chunk size in hexadecimal digits, then CRLF, got "0x5"/],
+      [`${CHUNKED}+5\r\nHello\r\n0\r\n\r\n`, /chunk size .* got "\+5"/],
+      [`${CHUNKED}-5\r\nHello\r\n0\r\n\r\n`, /chunk size .* got "-5"/],
+      [`${CHUNKED} 5\r\nHello\r\n0\r\n\r\n`, /chunk size .* got " 5"/],
+      [`${CHUNKED}5 \r\nHello\r\n0\r\n\r\n`, /chunk size .* got "5 "/],
+      [`${CHUNKED}5g\r\nHello\r\n0\r\n\r\n`, /chunk size .* got "5g"/],
+      [`${CHUNKED}\r\nHello\r\n0\r\n\r\n`, /chunk size .* got ""/],
+      [`${CHUNKED}5;a\rb\r\nHello\r\n0\r\n\r\n`, /chunk size .* got "5;a\\x0db"/],
+      [`${CHUNKED}5\nHello\r\n0\r\n\r\n`, /chunk size in hexadecimal digits, then CRLF, got "5"/],
+      [`${CHUNKED}4\r\nHello\r\n0\r\n\r\n`, /CRLF after a chunk, got "o\\x0d"/],
+      [`${CHUNKED}5\r\nHelloHello\r\n0\r\n\r\n`, /CRLF after a chunk, got "He"/],
+      [`${CHUNKED}5\r\nHello\n0\r\n\r\n`, /CRLF after a chunk, got "\\x0a0"/],
+      [`${CHUNKED}${'f'.repeat(400)}\r\nHello`, /at most 67108864 bytes/],
+      [`${CHUNKED}0\r\nno colon\r\n\r\n`, /field \(Name: value\), got "no colon"/],
+      ['HTTP/1.1 200 OK\r\nX: y\rContent-Length: 3\r\n\r\nYes', /Name: value\), got "X: y\\x0dContent-Length: 3"/],
+      ['HTTP/1.1 200 OK\r\nX: y\r\r\nContent-Length: 3\r\n\r\nYes', /field \(Name: value\), got/],
+      ['HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n', /field \(Name: value\), got "X: a\\x00b"/],
+      ['HTTP/1.1 200 OK\r\nX: y\r\n Content-Length: 3\r\n\r\nYes', /field \(Name: value\), got " Content-Length: 3"/],
+      ['HTTP/1.1 200 OK\r\nContent-Length : 3\r\n\r\nYes', /field \(Name: value\), got "Content-Length : 3"/],
+      ['HTTP/1.1 200 OK\r\n: 3\r\n\r\nYes', /field \(Name: value\), got ": 3"/],
+      ['HTTP/1.1 200 OK\r\nYes\r\n\r\nYes', /field \(Name: value\), got "Yes"/],
+      ['HTTP/5.6 99999\r\n\r\n', /status line such as HTTP\/1\.1 200 OK, got "HTTP\/5\.6 99999"/],
+      ['HTTP/2.0 200 OK\r\n\r\n', /status line/],
+      ['HTTP/1.10 200 OK\r\n\r\n', /status line/],
+      ['HTTP/1.1 099 OK\r\n\r\n', /status line/],
+      ['HTTP/1.1 600 OK\r\n\r\n', /status line/],
+      ['HTTP/1.1 2000 OK\r\n\r\n', /status line/],
+      ['HTTP/1.1 20 OK\r\n\r\n', /status line/],
+      ['HTTP/1.1  200 OK\r\n\r\n', /status line/],
+      ['HTTP/1.1 200 O\rK\r\n\r\n', /status line such as HTTP\/1\.1 200 OK, got "HTTP\/1\.1 200 O\\x0dK"/],
+      ['HTTP/\r\n\r\n', /status line/],
+      [`HTTP/1.1 100 Continue\r\n\r\nYes\r\n`, /status line such as HTTP\/1\.1 200 OK, got "Yes"/],
+      [`HTTP/1.1 200 OK\r\nX: ${'x'.repeat(65_536)}`, /the head in at most 65536 bytes/],
+      [`HTTP/1.1 200 OK\r\n${'X: y\r\n'.repeat(11_000)}\r\n`, /the head in at most 65536 bytes/],
+      [`${CHUNKED}5;${'x'.repeat(65_536)}`, /a chunk size in at most 65536 bytes/],
+      [`${CHUNKED}0\r\n${'X: y\r\n'.repeat(11_000)}\r\n`, /the trailers in at most 65536 bytes/],
+    ]
+    for (const [reply, error] of refused) it(`refuses ${JSON.stringify(reply.slice(0, 100))} in one line`, async () => {
+      for (const piece_bytes of reply.length < 1000 ? [Infinity, 1] : [Infinity, 10_000]) {
+        await assert.rejects(received(reply, { open: true, piece_bytes }), ({ message }: Error) => {
+          assert.match(message, error)
+          assert.match(message, /^127\.0\.0\.1:\d+: [^\0-\x1f\x7f-\x9f]{1,200}$/)
+          return true
+        })
+      }
+    })
+
+    for (const reply of [LENGTH_REPLY, CHUNKED_REPLY, `HTTP/1.1 100 Continue\n\n${CHUNKED_REPLY}`]) {
+      it(`says where ${JSON.stringify(reply)} was cut, at whichever byte`, async () => {
+        await assert.rejects(received(''), /closed without a reply/)
+        for (let end = 1; end < reply.length; end++) {
+          await assert.rejects(received(reply.slice(0, end)), /the reply was cut short/, `cut after ${end} bytes`)
+        }
+      })
+    }
+
+    it('counts the bytes of a cut body', async () => {
+      await assert.rejects(received('HTT'), /cut short after HTT$/)
+      await assert.rejects(received(`${LENGTH_5}Hel`), /cut short after 3 of 5 bytes of the body$/)
+      await assert.rejects(received(`${CHUNKED}5\r\nHel`), /cut short after 3 of 5 bytes of a chunk$/)
+      await assert.rejects(received(`${CHUNKED}5\r\nHello\r\n`), /cut short in a chunk size$/)
+      await assert.rejects(received(`${CHUNKED}0\r\n`), /cut short in the trailers$/)
+    })
+
+    it('reads past more interim replies than a head may have bytes', async () => {
+      const reply = 'HTTP/1.1 102 Processing\r\n\r\n'.repeat(4_000) + LENGTH_REPLY
+      assert.equal(await received(reply, { open: true }), reply)
+    })
+
+    it('takes a head of 65536 bytes, and no longer one', async () => {
+      const head = (bytes: number): string => LENGTH_5.replace('\r\n\r\n', `\r\nX: ${'x'.repeat(bytes - 43)}\r\n\r\n`)
+      assert.equal(head(65_536).length, 65_536)
+      assert.equal(await received(`${head(65_536)}Hello`, { open: true }), `${head(65_536)}Hello`)
+      const error = /the head in at most 65536 bytes/
+      await assert.rejects(received(head(65_537).slice(0, 65_536), { open: true }), error)
+      for (const piece_bytes of [Infinity, 65_000]) {
+        await assert.rejects(received(`${head(65_537)}Hello`, { open: true, piece_bytes }), error)
+      }
+    })
+
+    const without_end: [name: string, reply: Iterable<string>][] = [
+      ['text', endless('', 'Yes'.repeat(10_000))],
+      ['body', endless('HTTP/1.1 200 OK\r\n\r\n', 'Yes'.repeat(10_000))],
+      ['chunked body', endless(CHUNKED, '5\r\nHello\r\n'.repeat(5_000))],
+      ['row of interim replies', endless('', 'HTTP/1.1 102 Processing\r\n\r\n'.repeat(1_000))],
+    ]
+    for (const [name, reply] of without_end) it(`takes no more than max_bytes of a ${name} without end`, async () => {
+      const error = /expected a reply of at most 1000000 bytes, got more/
+      await assert.rejects(received(reply, { options: { max_bytes: 1_000_000 } }), error)
+    })
+
+    it('takes a reply of max_bytes', async () => {
+      for (const reply of ['Hello', LENGTH_REPLY, CHUNKED_REPLY]) {
+        assert.equal(await received(reply, { options: { max_bytes: reply.length } }), reply)
+        const error = new RegExp(`at most ${reply.length - 1} bytes`)
+        await assert.rejects(received(reply, { options: { max_bytes: reply.length - 1 } }), error)
+      }
+    })
+
+    it('ends a trickle after total_ms, and a silence after silent_ms', async () => {
+      const trickle = received(endless('', 'x'), { options: { total_ms: 100 } })
+      await assert.rejects(trickle, /expected the whole reply within 0\.1 s, got \d+ bytes of it$/)
+      const silence = received('', { open: true, options: { silent_ms: 50 } })
+      await assert.rejects(silence, /nothing came for 0\.05 s: is the address right/)
+      const half = received(`${LENGTH_5}Hel`, { open: true, options: { silent_ms: 1_000 } })
+      await assert.rejects(half, /nothing came for 1 s: the reply stopped after 41 bytes$/)
+    })
+
+    it('takes undefined and Infinity as options', async () => {
+      const unset = { signal: undefined, silent_ms: undefined, total_ms: undefined, max_bytes: undefined }
+      assert.equal(await received(LENGTH_REPLY, { options: unset }), LENGTH_REPLY)
+      const unlimited = { silent_ms: Infinity, total_ms: Infinity, max_bytes: Infinity }
+      assert.equal(await received(LENGTH_REPLY, { options: unlimited }), LENGTH_REPLY)
+    })
+
+    it('refuses a limit that is no limit, and names it', async () => {
+      for (const name of ['silent_ms', 'total_ms', 'max_bytes']) for (const value of [0, -1, NaN]) {
+        const message = `${name} must be a number above 0, got ${value}`
+        await assert.rejects(send('127.0.0.1:1', 'hello', { [name]: value }), { name: 'RangeError', message })
+      }
+    })
+
+    it("keeps the system's error as cause, and names the server to start", async () => {
+      const server = BUILT ? 'npx wow-server' : 'npx tsx server.ts'
+      type SystemError = Error & { cause?: { code?: string } }
+      await assert.rejects(send('127.0.0.1:1', 'hello'), ({ message, cause }: SystemError) => {
+        assert.equal(message, `127.0.0.1:1: connection refused: is the server running? ${server} starts it`)
+        assert.equal(cause?.code, 'ECONNREFUSED')
+        return true
+      })
+    })
+  })
+
+  // nothing else runs in the process, so that timers and CPU time are their own
+  describe('what it takes', () => {
+    it('rejects when its signal is aborted, before or meanwhile, and leaves neither timer nor listener', async () => {
+      const timers = (): number => process.getActiveResourcesInfo().filter(name => name === 'Timeout').length
+      const before = timers(), reason = new Error('enough'), abort = new AbortController(), { signal } = abort
+      await received(LENGTH_REPLY, { open: true, options: { signal } })
+      await assert.rejects(received('HTT', { options: { signal } }), /cut short/)
+      const waiting = received('Hel', { open: true, options: { signal } })
+      setImmediate(() => abort.abort(reason))
+      await assert.rejects(waiting, { message: /: aborted$/, cause: reason })
+      await assert.rejects(received('Yes', { options: { signal } }), { message: /: aborted$/, cause: reason })
+      assert.equal(getEventListeners(signal, 'abort').length, 0)
+      assert.ok(timers() <= before, `${before} timers before, ${timers()} after`)
+    })
+
+    const SPACES = (count: number): string => ' '.repeat(count)
+    const costly: [name: string, reply: (count: number) => string][] = [
+      ['a Content-Type', count => `HTTP/1.1 200 OK\r\nContent-Type: a${SPACES(count)}b\r\nContent-Length: 0\r\n\r\n`],
+      ['a Content-Length', count => `HTTP/1.1 200 OK\r\nContent-Length: 1${SPACES(count)}1\r\n\r\n`],
+      ['a Transfer-Encoding', count => `HTTP/1.1 200 OK\r\nTransfer-Encoding: ${SPACES(count)}x\r\n\r\n`],
+      ['a field with a NUL', count => `HTTP/1.1 200 OK\r\nX: ${SPACES(count)}\0\r\n\r\n`],
+      ['a status line', count => `HTTP/1.1 200 ${SPACES(count)}\0\r\n\r\n`],
+      ['a chunk size', count => `${CHUNKED}5${SPACES(count)}x\r\n`],
+    ]
+    for (const [name, reply] of costly) it(`reads 60,000 spaces in ${name} in linear time`, async () => {
+      const read = (count: number) => () => received(reply(count), { open: true }).catch(() => 'refused')
+      const few = await cpu_of(read(15_000)), many = await cpu_of(read(60_000))
+      assert.ok(many < 8 * few + 500_000, `${few} µs for 15,000 spaces, ${many} µs for 60,000`)
+    })
+
+    it('receives a long reply in linear time', async () => {
+      const reply = (megabytes: number): Iterable<string> => cut('x'.repeat(megabytes << 20), 100_000)
+      const short = await cpu_of(() => received(reply(4)))
+      const long = await cpu_of(() => received(reply(16)))
+      assert.ok(long < 8 * short + 500_000, `${short} µs for 4 MiB, ${long} µs for 16 MiB`)
+    })
+  })
+})
+
+describe_beside("in other people's programs", 2, () => {
+  /** A user's folder, in which the package is installed from its tarball. */
+  const USER = join(SCRATCH, 'user'), BIN = join(USER, 'node_modules/.bin')
+  const INSTALLED = join(USER, 'node_modules/wow-server')
+  let packed: string[] = []
+
+  before(async () => {
+    mkdirSync(USER)
+    writeFileSync(join(USER, 'package.json'), '{ "type": "module" }')
+    const scope: Scope = { after }
+    const { out } = await run(scope, ['npm', 'pack', '--ignore-scripts', '--pack-destination', SCRATCH, '--json'])
+    type Packed = { filename: string, files: { path: string }[] }
+    const [{ filename, files }] = JSON.parse(out) as [Packed]
+    packed = files.map(file => file.path).sort()
+    const install = ['npm', 'install', '--offline', '--no-audit', '--no-fund', join(SCRATCH, filename)]
+    const { code, err } = await run(scope, install, USER)
+    assert.equal(code, 0, err)
+  })
+
+  /** Writes a file of the user's, in a folder of its own inside the one where the package is installed. */
+  function write_file(name: string, text: string): { folder: string, path: string } {
+    const folder = mkdtempSync(join(USER, 'program-')), path = join(folder, name)
+    writeFileSync(path, text)
+    return { folder, path }
+  }
+
+  describe('the package', () => {
+    it('has the built files, the two programs to read with their picture, and what every package has', () => {
+      assert.deepEqual(packed, [
+        'LICENSE', 'README.md', 'README.zh-CN.md', 'client.ts', 'dist/client.d.ts', 'dist/client.js',
+        'dist/server.d.ts', 'dist/server.js', 'dist/test.jpg', 'dist/wow-client.js', 'dist/wow-server.js',
+        'package.json', 'server.ts', 'test.jpg',
+      ])
+    })
+
+    it('has two commands that run where it is installed, and exports that start nothing', async t => {
+      const { port } = await new Program(t, [join(BIN, 'wow-server'), '0', '--host', '127.0.0.1'], USER).listening()
+      const yes = await run(t, [join(BIN, 'wow-client'), `127.0.0.1:${port}`], USER)
+      assert.deepEqual([yes.code, yes.out, yes.err], [0, 'reply is: Yes\n', ''])
+      const picture = await run(t, [join(BIN, 'wow-client'), `127.0.0.1:${port}`, '/test.jpg'], USER)
+      assert.equal(picture.out, PICTURE)
+      const names = `import * as server from 'wow-server'; import * as client from 'wow-server/client'
+        console.log(Object.keys(server).sort().join(), Object.keys(client).join())`
+      const { out, err } = await run(t, [NODE, '--input-type=module', '-e', names], USER)
+      // Reader is there for test.ts, and has no types outside
+      assert.deepEqual([out, err], ['LIMITS,Reader,http,serve send\n', ''])
+    })
+
+    it('imports nothing but what Node brings, each with node: before it', () => {
+      for (const name of ['server.js', 'client.js', 'wow-server.js', 'wow-client.js']) {
+        const code = readFileSync(join(INSTALLED, 'dist', name), 'utf8')
+        const imported = Array.from(code.matchAll(/^import .* from ['"](.*)['"];?$/gm), ([, from = '']) => from)
+        assert.ok(imported.length > 0, name)
+        assert.deepEqual(imported.filter(from => !from.startsWith('node:')), [], name)
+      }
+    })
+
+    it('has no command line in its library', () => {
+      for (const name of ['server.js', 'client.js']) {
+        const code = readFileSync(join(INSTALLED, 'dist', name), 'utf8')
+        assert.doesNotMatch(code, /Usage:|parseArgs|process\.(?:exit|on)\b|import\.meta\.main/, name)
+      }
+    })
+  })
+
+  describe("a bundle is the user's program", { concurrency: 2 }, () => {
+    const USES_ALL = `
+      import { http, serve } from 'wow-server'
+      import { send } from 'wow-server/client'
+      const hello = http\`HTTP/1.1 200 OK\\nContent-Type: text/plain\\n\\nHello!\\n\`
+      const server = serve({ port: 0, host: '127.0.0.1', answer: ({ src }) => src === '/hello' ? hello : undefined })
+      server.on('listening', async () => {
+        const at = '127.0.0.1:' + server.address().port
+        const get = path => send(at, 'GET ' + path + ' HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n')
+        const [yes, own, picture] = [await send(at), await get('/hello'), await get('/test.jpg')]
+        console.log(process.argv.slice(2).join(' '), String(yes), /Hello!\\n$/.test(own), picture.length > 50_000)
+        server.close()
+      })`
+    const USES_HTTP_AND_SEND = `
+      import { http } from 'wow-server'
+      import { send } from 'wow-server/client'
+      console.log(process.argv.slice(2).join(' '), http\`HTTP/1.1 200 OK\\n\\nHello!\`.status, typeof send)`
+    // what wow-server's own command line would refuse
+    const ARGUMENTS = ['build', '--watch', '--port', 'COM1']
+
+    type Bundle = { folder: string, path: string, code: string, warnings: string[] }
+    type Bundler = (path: string, out: string, format: 'esm' | 'cjs') => Promise<string[]>
+
+    const with_esbuild: Bundler = async (path, outfile, format) => {
+      const options = { bundle: true, platform: 'node', logLevel: 'silent' } as const
+      const { warnings } = await build({ ...options, entryPoints: [path], outfile, format })
+      return warnings.map(({ text }) => text)
+    }
+    const with_rollup: Bundler = async (path, file, format) => {
+      const warnings: string[] = []
+      const found = (id: string): { id: string, moduleSideEffects: boolean } | undefined => {
+        const [, name] = /^wow-server(?:\/(\w+))?$/.exec(id) ?? [undefined, '']
+        if (name === '') return undefined
+        return { id: join(INSTALLED, `dist/${name ?? 'server'}.js`), moduleSideEffects: false }
+      }
+      const bundle = await rollup({
+        input: path,
+        external: /^node:/,
+        plugins: [{ name: 'node_modules', resolveId: found }],
+        onwarn: ({ message }) => { warnings.push(message) },
+      })
+      await bundle.write({ file, format })
+      await bundle.close()
+      return warnings
+    }
+
+    async function bundle_of(bundler: Bundler, source: string, format: 'esm' | 'cjs'): Promise<Bundle> {
+      const { path } = write_file('app.js', source)
+      // outside of the user's folder: nothing of the package can be found from there
+      const folder = mkdtempSync(join(SCRATCH, 'bundle-')), out = join(folder, format === 'esm' ? 'app.mjs' : 'app.cjs')
+      const warnings = await bundler(path, out, format)
+      return { folder, path: out, code: readFileSync(out, 'utf8'), warnings }
+    }
+
+    for (const [name, bundler] of Object.entries({ esbuild: with_esbuild, rollup: with_rollup })) {
+      for (const format of ['esm', 'cjs'] as const) {
+        it(`of ${name} as ${format}: it has its own arguments, and no command line of ours`, async t => {
+          const { folder, path, code, warnings } = await bundle_of(bundler, USES_ALL, format)
+          assert.doesNotMatch(code, /Usage:|parseArgs/)
+          assert.deepEqual(warnings, [])
+          copyFileSync(join(INSTALLED, 'dist/test.jpg'), join(folder, 'test.jpg'))
+          const ran = await run(t, [NODE, path, ...ARGUMENTS], folder)
+          assert.deepEqual([ran.err, ran.out], ['', `${ARGUMENTS.join(' ')} Yes true true\n`])
+          assert.equal(ran.code, 0)
+        })
+
+        it(`of ${name} as ${format}: http and send need no picture, serve says where it is missing`, async t => {
+          const needs_none = await bundle_of(bundler, USES_HTTP_AND_SEND, format)
+          const ran = await run(t, [NODE, needs_none.path, ...ARGUMENTS], needs_none.folder)
+          assert.deepEqual([ran.err, ran.out], ['', `${ARGUMENTS.join(' ')} 200 function\n`])
+
+          const needs_it = await bundle_of(bundler, USES_ALL, format)
+          const failed = await run(t, [NODE, needs_it.path], SCRATCH)
+          const place = `${needs_it.folder}/test.jpg`, sentences = failed.err.match(/^Error: .*$/gm) ?? []
+          const sentence = `Error: test.jpg is missing: expected it at ${place}; copy it there `
+          assert.deepEqual(sentences.map(said => said.slice(0, sentence.length)), [sentence])
+          assert.equal(failed.code, 1)
+        })
+      }
+    }
+
+    it('as CommonJS that another program requires, it finds the picture beside itself', async t => {
+      const { folder, path } = await bundle_of(with_esbuild, USES_ALL, 'cjs')
+      copyFileSync(join(INSTALLED, 'dist/test.jpg'), join(folder, 'test.jpg'))
+      const other = write_file('other.cjs', `require(${JSON.stringify(path)})`)
+      const ran = await run(t, [NODE, other.path])
+      assert.deepEqual([ran.err, ran.out], ['', ' Yes true true\n'])
+    })
+
+    it('importing reads no file, prints nothing and leaves nothing behind', async t => {
+      const { path } = write_file('app.mjs', `
+        import { readFileSync } from 'node:fs'
+        const open = () => process.getActiveResourcesInfo().filter(name => /^(?:TCP|Timeout|Immediate)/.test(name))
+        const state = () => JSON.stringify([open(), process.eventNames(), process.argv])
+        const before = state()
+        const { http } = await import('wow-server')
+        const { send } = await import('wow-server/client')
+        process.stdout.write(state() === before ? 'nothing' : state())
+        const picture = ${JSON.stringify(join(INSTALLED, 'dist/test.jpg'))}
+        try { readFileSync(picture) } catch (error) { console.log('', error.code) }`)
+      // the files that the import itself must read
+      const readable = [path, ...['server.js', 'client.js'].map(name => join(INSTALLED, 'dist', name))]
+      const folders = [USER, join(USER, 'node_modules'), INSTALLED, join(INSTALLED, 'dist')]
+      const described = folders.map(folder => join(folder, 'package.json'))
+      const allowed = [...readable, ...described].map(file => `--allow-fs-read=${file}`)
+      // its name since Node 22.13
+      const { allowedNodeEnvironmentFlags: flags } = process
+      const permission = flags.has('--permission') ? '--permission' : '--experimental-permission'
+      const ran = await run(t, [NODE, '--no-warnings', permission, ...allowed, path], USER)
+      assert.deepEqual([ran.err, ran.out, ran.code], ['', 'nothing ERR_ACCESS_DENIED\n', 0])
+    })
+  })
+
+  describe('types', { concurrency: 2 }, () => {
+    const USES_TYPES = `
+      import { type Server } from 'node:net'
+      import { http, LIMITS, serve, type Answer, type Content, type Options, type Request } from 'wow-server'
+      import { send, type SendOptions } from 'wow-server/client'
+
+      const answer: Answer = async ({ method, src, headers, body, addr: [address, port], signal, text }: Request) => {
+        if (src !== '/echo' || signal.aborted) return undefined
+        return http\`HTTP/1.1 200 OK
+      X-From: \${address}:\${port}
+      \${headers}
+
+      \${method} \${text} \${body}\`
+      }
+
+      // a unit test of an answer: its request is a plain object
+      const given: Request = {
+        method: 'POST', src: '/echo', text: 'POST /echo HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n', headers: new Headers(),
+        body: Buffer.from('hello'), addr: ['127.0.0.1', 50_000], signal: new AbortController().signal,
+      }
+      const content: Content | undefined = await answer({ ...given, body: new Uint8Array(3) })
+      export const status: number | undefined = content?.status
+
+      const nowhere: Options = { host: undefined, port: undefined }
+      const nothing: Options = { ...nowhere, answer: undefined, log: undefined, signal: undefined }
+      const few: Options = { ...nothing, limits: { head_bytes: undefined, body_bytes: LIMITS.body_bytes } }
+      const none: Options = { limits: undefined, log: console.log }
+      export const servers: Server[] = [serve(), serve(few), serve(none)]
+      const no_times: SendOptions = { silent_ms: undefined, total_ms: undefined }
+      const sending: SendOptions = { ...no_times, signal: undefined, max_bytes: undefined }
+      export const replies: Promise<Uint8Array>[] = [send('a'), send('a', undefined, sending), send('a', given.body)]
+      // the body of a request goes to the fetch standard
+      export const standard = new globalThis.Request('http://a/', { method: 'POST', body: given.body })
+
+      // @ts-expect-error: nobody changes the limits of all servers
+      LIMITS.head_bytes = 1
+      // @ts-expect-error: a limit that does not exist
+      serve({ limits: { hats: 1 } })
+      // @ts-expect-error: an answer is made by http
+      serve({ answer: () => 'hello' })
+      // @ts-expect-error: nothing that has no text of its own
+      http\`HTTP/1.1 200 OK\\n\\n\${undefined}\`
+      // @ts-expect-error: a request is not changed
+      given.method = 'GET'
+    `
+
+    // the oldest that knows Uint8Array<ArrayBuffer>, which the fetch standard's types ask for; the newest is ours
+    const compilers = {
+      'the newest TypeScript': join(HERE, 'node_modules/.bin/tsc'),
+      'TypeScript 5.7': command('tsc5.7'),
+    }
+    for (const [name, compiler] of Object.entries(compilers)) {
+      for (const [module, moduleResolution] of [['nodenext', 'nodenext'], ['esnext', 'bundler']]) {
+        const skip = compiler ? false : `${name} is not installed as tsc5.7`
+        it(`hold under ${name}, at its strictest, with ${moduleResolution}`, { skip }, async t => {
+          const { folder } = write_file('use.ts', USES_TYPES.replaceAll('\n      ', '\n'))
+          writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({
+            compilerOptions: {
+              strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true,
+              // all that is declared is the same in both, and takes long
+              skipLibCheck: moduleResolution === 'bundler',
+              noEmit: true, target: 'es2022', lib: ['es2023'], module, moduleResolution, moduleDetection: 'force',
+              typeRoots: [join(HERE, 'node_modules/@types')], types: ['node'],
+            },
+            files: ['use.ts'],
+          }))
+          const { code, out } = await run(t, [compiler ?? '', '-p', folder], folder)
+          assert.deepEqual([out, code], ['', 0])
+        })
+      }
+    }
+
+    it('say on hover what serve, answer, http and send do, each with an example', () => {
+      const files = ['server', 'client'].map(name => join(INSTALLED, `dist/${name}.d.ts`))
+      const declared = files.map(file => readFileSync(file, 'utf8')).join('')
+      const names = ['export declare function serve(', 'readonly answer?:', 'export declare function http(',
+        'export declare function send(']
+      for (const name of names) {
+        const [, comment = ''] = /\/\*\*((?:(?!\*\/)[^])*)\*\/\s*$/.exec(declared.split(name, 1)[0] ?? '') ?? []
+        assert.match(comment, /^\s*(?:\* )?\w+(?: \S+){5}/, `a sentence before ${name}`)
+        assert.match(comment, /@example\s+\S/, `an example before ${name}`)
+      }
+    })
+
+    it('hold when it runs: undefined is as if it were not given, and LIMITS is frozen', async t => {
+      const { path } = write_file('app.mjs', `
+        import { LIMITS, serve } from 'wow-server'
+        import { send } from 'wow-server/client'
+        const nothing = { answer: undefined, log: undefined, signal: undefined, limits: { head_bytes: undefined } }
+        const server = serve({ port: 0, host: '127.0.0.1', ...nothing }).on('listening', async () => {
+          const sending = { signal: undefined, silent_ms: undefined, total_ms: undefined, max_bytes: undefined }
+          console.log(String(await send('127.0.0.1:' + server.address().port, undefined, sending)))
+          server.close()
+        })
+        console.log(Object.isFrozen(LIMITS))`)
+      const { out, err } = await run(t, [NODE, path], USER)
+      assert.deepEqual([err, out], ['', 'true\nYes\n'])
+    })
+  })
+
+  describe("errors lead to the user's line", { concurrency: 2 }, () => {
+    // async, because of a tail call Bun's engine keeps no frame
+    const FAILS = `import { http, serve, type Answer } from 'wow-server'
+import { type AddressInfo } from 'node:net'
+
+const value: any = undefined
+const how: Record<string, Answer> = {
+  head: async () => http\`HTTP/1.1 200 OK
+X: \${value}
+
+\`,
+  pairs: async () => http\`HTTP/1.1 200 OK\\n\${[1, 2] as any}\\n\\nx\`,
+  throws: () => { throw new RangeError('one\\ntwo\\x1b[2J C:\\\\dir') },
+  deep: async () => JSON.parse('{"a'),
+  async rejects() {
+    await new Promise(resolve => setTimeout(resolve, 1))
+    throw new Error('later')
+  },
+  escapes: async () => http\`HTTP/1.1 200 OK\\nX: \${'one\\ntwo\\x1b C:\\\\dir'}\\n\\n\`,
+  text: () => { throw 'one\\ntwo\\x1b[2J C:\\\\dir' },
+  returns: () => 'Hello!' as any,
+  interim: () => http\`HTTP/1.1 100 Continue\`,
+}
+const server = serve({ port: 0, host: '127.0.0.1', answer: request => how[request.src.slice(1)]?.(request) })
+server.on('listening', () => console.log(\`http://127.0.0.1:\${(server.address() as AddressInfo).port}/\`))
+`
+    // by the path: the line on stderr, once each
+    const said: Record<string, RegExp> = {
+      head: /^TypeError: a value must be text or a number, or bytes for the body, got undefined \(at app\.ts:6:\d+\)$/,
+      pairs: /^TypeError: .* \(at app\.ts:10:\d+\)$/,
+      throws: /^RangeError: one\\x0atwo\\x1b\[2J C:\\dir \(at app\.ts:11:\d+\)$/,
+      deep: /^SyntaxError: .* \(at app\.ts:12:\d+\)$/,
+      rejects: /^Error: later \(at app\.ts:15:\d+\)$/,
+      escapes: /^TypeError: .* control characters, got 'X: one\\ntwo\\x1[bB] C:\\\\dir' \(at app\.ts:17:\d+\)$/,
+      text: /^one\\x0atwo\\x1b\[2J C:\\dir$/,
+      returns: /^answer must return undefined or a Content made by http, of status 200 or more, got (["'])Hello!\1$/,
+      interim: /^answer must return .*, of status 200 or more, got 100$/,
+    }
+
+    const programs = RUNTIMES.map(([name, args]) => [name, command(name), args] as const)
+    for (const [name, program, args] of [['tsx', NODE, TSX.slice(1)] as const, ...programs]) {
+      it(`in one line for each, under ${name}`, { skip: program ? false : `${name} is not installed` }, async t => {
+        const { folder, path } = write_file('app.ts', FAILS)
+        const server = await new Program(t, [program ?? '', ...args, path], folder).listening()
+        const paths = Object.keys(said)
+        for (const [i, way] of paths.entries()) {
+          assert.equal(status_of(await ask(server.port, `GET /${way}`)), 500, way)
+          await server.until('has printed it', () => count(server.err, '\n') === i + 1)
+        }
+        const printed = server.err.trimEnd().split('\n')
+        assert.equal(printed.length, paths.length, server.err)
+        for (const [i, [way, line]] of Object.entries(said).entries()) {
+          const [, about, what = ''] = /^GET \/(\w+) failed: (.*)$/.exec(printed[i] ?? '') ?? []
+          assert.equal(about, way)
+          assert.match(what, line)
+        }
+      })
+    }
+
+    const any = (value: unknown): string => value as string
+    // what is written, and what must be said of it
+    const mistakes: [mistake: string, write: () => unknown, said: RegExp][] = [
+      ['nothing', () => http``, /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got ''$/],
+      ['an empty line first', () => http`
+HTTP/1.1 200 OK
+
+`, /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got ''$/],
+      ['an indented status line', () => http`  HTTP/1.1 200 OK\n\n`,
+        /^a response must begin with a status line .*, got '  HTTP\/1\.1 200 OK'$/],
+      ['an indented field line', () => http`HTTP/1.1 200 OK
+        Content-Type: text/plain
+
+`, /^expected a field line .*not indented.*, got ' {8}Content-Type: text\/plain'$/],
+      ['no space after the status code', () => http`HTTP/1.1 200\n\n`,
+        /^a response must begin with a status line .* \(only OK may be missing\), got 'HTTP\/1\.1 200'$/],
+      ['a body only', () => http`Hello!`,
+        /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got 'Hello!'$/],
+      ["the article's version", () => http`HTTP/1.x 200 OK\n\n`,
+        /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got 'HTTP\/1\.x 200 OK'$/],
+      ['HTTP/1.0', () => http`HTTP/1.0 200 OK\n\n`,
+        /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got 'HTTP\/1\.0 200 OK'$/],
+      ['a status that is none', () => http`HTTP/1.1 ${600} No\n\n`,
+        /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got 'HTTP\/1\.1 600 No'$/],
+      ['a status that is missing', () => http`HTTP/1.1 ${any(undefined)} OK\n\n`,
+        /^a value must be text or a number, or bytes for the body, got undefined$/],
+      ['Chinese in a field', () => http`HTTP/1.1 302 Found\nLocation: /你好\n\n`,
+        /^Location must have characters of latin1 only.*percent-encode.*, got '.*\/你好'$/],
+      ['a value in Chinese', () => http`HTTP/1.1 302 Found\nLocation: ${'/你好'}\n\n`,
+        /^Location must have characters of latin1 only.*percent-encode.*, got '.*\/你好'$/],
+      ['a pair in Chinese', () => http`HTTP/1.1 302 Found\n${[['Location', '/你好']]}\n\n`,
+        /^Location must have characters of latin1 only.*percent-encode.*, got '.*\/你好'$/],
+      ['a reason in Chinese', () => http`HTTP/1.1 200 好\n\n`,
+        /^the status line must have characters of latin1 only.*, got '.*好'$/],
+      ['a reason in Chinese that is set in', () => http`HTTP/1.1 200 ${'好'}\n\n`,
+        /^the status line must have characters of latin1 only.*, got '.*好'$/],
+      ['a line end in a value', () => http`HTTP/1.1 302 Found\nLocation: ${'/\r\nSet-Cookie: a=b'}\n\n`,
+        /must not have control characters, got 'Location: \/\\r\\nSet-Cookie: a=b'$/],
+      ['a field without its colon', () => http`HTTP/1.1 200 OK\nContent-Type\n\n`,
+        /^expected a field line such as Content-Type: text\/html, .*got 'Content-Type'$/],
+      ['a space before the colon', () => http`HTTP/1.1 200 OK\nContent-Type : text/html\n\n`,
+        /^expected a field line such as Content-Type: text\/html, .*got 'Content-Type : text\/html'$/],
+      ['no empty line before the body', () => http`HTTP/1.1 200 OK\nContent-Type: text/html\n<p>Hello!</p>`,
+        /^expected a field line such as .*, or an empty line before the body, got '<p>Hello!<\/p>'$/],
+      ['a field name with a space', () => http`HTTP/1.1 200 OK\n${[['a b', 'c']]}\n\n`,
+        /^expected a pair such as \['Content-Type', 'text\/html'\], got \[ 'a b', 'c' \]$/],
+      ['a pair without its value', () => http`HTTP/1.1 200 OK\n${[['a', any(undefined)]]}\n\n`,
+        /^a value must be text or a number, or bytes for the body, got undefined$/],
+      ['a name without a value', () => http`HTTP/1.1 200 OK\n${[['a']] as never}\n\n`,
+        /^expected a pair such as \['Content-Type', 'text\/html'\], got \[ 'a' \]$/],
+      ['lines instead of pairs', () => http`HTTP/1.1 200 OK\n${[any('Set-Cookie: a=b')] as never}\n\n`,
+        /^expected a pair such as \['Content-Type', 'text\/html'\], got 'Set-Cookie: a=b'$/],
+      ['numbers instead of pairs', () => http`HTTP/1.1 200 OK\n${[1, 2] as never}\n\n`,
+        /^expected a pair such as .*, got 1$/],
+      ['pairs after a name', () => http`HTTP/1.1 200 OK\nX: ${[['a', 'b']]}\n\n`,
+        /^a value must be text or a number, or bytes for the body, got \[ \[ 'a', 'b' \] \]$/],
+      ['an object for the head', () => http`HTTP/1.1 200 OK\n${any({ a: 'b' })}\n\n`,
+        /^a value must be text or a number, or bytes for the body, got \{ a: 'b' \}$/],
+      ['a field that is undefined', () => http`HTTP/1.1 200 OK\nX: ${any(undefined)}\n\n`,
+        /^a value must be text or a number, or bytes for the body, got undefined$/],
+      ['an object for a body', () => http`HTTP/1.1 200 OK\n\n${any({ a: 'b' })}`,
+        /^a value must be text or a number, or bytes for the body, got \{ a: 'b' \}$/],
+      ['a promise for a body', () => http`HTTP/1.1 200 OK\n\n${any(Promise.resolve('a'))}`,
+        /^a value must be text or a number, or bytes for the body, got Promise/],
+      ['a body where none may be', () => http`HTTP/1.1 204 No Content\n\nHello!`,
+        /^a response with status 204 has no body, got one of 6 bytes$/],
+      ['parentheses', () => (http as unknown as (text: string) => unknown)('HTTP/1.1 200 OK\n\n'),
+        /^http is a template tag\b.*, got 'HTTP\/1\.1 200 OK\\n\\n'$/],
+    ]
+    for (const [mistake, write, said] of mistakes) it(`http says what it expected, and that it got ${mistake}`, () => {
+      assert.throws(write, { name: 'TypeError', message: said })
+      try {
+        write()
+      } catch (error) {
+        const [, first = ''] = /\n +at (.*)/.exec((error as Error).stack ?? '') ?? []
+        assert.match(first, /\btest\b[\w.]*\.ts:\d+:\d+/, 'its stack begins here')
+      }
+    })
+  })
+
+  describe('the log', { concurrency: 2 }, () => {
+    const LONG = 'x'.repeat(20_000)
+    /** A message, the status line of its answer, and limits. */
+    type Told = [message: string, reply: string, limits?: Limits]
+    const messages: Told[] = [
+      ['can you hear me?\n', 'Yes'],
+      [request('GET /', 'Connection: close'), 'HTTP/1.1 200 OK'],
+      [request('HEAD /', 'Connection: close'), 'HTTP/1.1 200 OK'],
+      [request('OPTIONS *', 'Connection: close'), 'HTTP/1.1 204 No Content'],
+      [request('PUT /', 'Connection: close'), 'HTTP/1.1 405 Method Not Allowed'],
+      ['GET / HTTP/1.1\nHost: a\n\n', 'HTTP/1.1 400 Bad Request'],
+      [request('POST /', 'Content-Length: 9999999'), 'HTTP/1.1 413 Content Too Large'],
+      [`GET /${LONG} HTTP/1.1\r\n\r\n`, 'HTTP/1.1 414 URI Too Long'],
+      [request('POST /', 'Expect: more'), 'HTTP/1.1 417 Expectation Failed'],
+      [request('GET https://a/'), 'HTTP/1.1 421 Misdirected Request'],
+      [request('GET /', `X: ${LONG}`), 'HTTP/1.1 431 Request Header Fields Too Large'],
+      [request('POST /', 'Transfer-Encoding: gzip, chunked'), 'HTTP/1.1 501 Not Implemented'],
+      ['GET / HTTP/2.0\r\n\r\n', 'HTTP/1.1 505 HTTP Version Not Supported'],
+    ]
+    const limited: Told[] = [
+      ['GET / HTTP/1.1\r\nHost: a', 'HTTP/1.1 408 Request Timeout', { head_ms: 1 }],
+      [request('POST /', 'Content-Length: 9'), 'HTTP/1.1 408 Request Timeout', { body_ms: 1 }],
+      [request('POST /', 'Content-Length: 4') + 'many', 'HTTP/1.1 503 Service Unavailable', { all_bodies_bytes: 1 }],
+    ]
+
+    /** What the log shows of a message: its head, no more than a head may have. */
+    function shown(message: string): string {
+      const head = message.replace(/\r\n\r\n[^]*/, '').slice(0, 16_384)
+      return head.trimEnd().replaceAll('\r\n', '\n').replaceAll('\n', '\n  ')
+    }
+
+    /** Sends a message; gives the port it came from, and the first line of the reply. */
+    async function told(port: number, message: string): Promise<{ from: number | undefined, first: string }> {
+      const peer = new Peer(port, message)
+      await until('it is connected', once(peer.socket, 'connect'))
+      const from = peer.socket.localPort
+      return { from, first: (await peer.closed()).split('\r\n', 1)[0] ?? '' }
+    }
+
+    for (const [message, reply, limits] of [...messages, ...limited]) {
+      const line = message.split('\n', 1)[0]?.trim().slice(0, 40)
+      it(`has three lines for ${line} and its ${reply.replace(/^HTTP\/1\.1 /, '')}`, async t => {
+        const logged: [string, unknown][] = []
+        const log = (what: string, value: unknown): void => { logged.push([what, value]) }
+        const { port } = await start(t, { log, limits: limits ?? {}, answer: () => undefined })
+        const { from, first } = await told(port, message)
+        const addr = ['127.0.0.1', from]
+        assert.deepEqual(logged, [['Connected by', addr], ['Request is:', shown(message)], ['Reply is:', reply]])
+        assert.equal(first, reply)
+      })
+    }
+
+    it('is printed by the program: the address to open, then each message, where it is from and its reply', async t => {
+      const server = await new Program(t, [...TSX, 'server.ts', '0', '--host', '127.0.0.1']).listening()
+      let printed = `Open http://127.0.0.1:${server.port}/\n`
+      for (const [message, reply] of messages) {
+        const { from } = await told(server.port, message)
+        printed += `Connected by [ '127.0.0.1', ${from} ]\nRequest is: ${shown(message)}\nReply is: ${reply}\n`
+      }
+      await server.until('has printed it all', () => server.out.length >= printed.length)
+      assert.equal(server.out, printed)
+      assert.equal(server.err, '')
+    })
+
+    it("that throws is answered all the same, and its error is the program's own", async t => {
+      const source = (heard: string): string => `
+        import { serve } from 'wow-server'
+        ${heard}
+        const log = what => { throw new Error(what) }
+        const server = serve({ port: 0, host: '127.0.0.1', log })
+        server.on('listening', () => console.log('http://127.0.0.1:' + server.address().port + '/'))`
+      const hearing = "process.on('uncaughtException', error => console.log(error.message))"
+      const hears = write_file('app.mjs', source(hearing))
+      const server = await new Program(t, [NODE, hears.path], USER).listening()
+      for (let i = 0; i < 2; i++) {
+        assert.equal(await exchange(server.port, 'can you hear me?\n'), 'Yes')
+        assert.equal(status_of(await exchange(server.port, 'GET /\n\n')), 400)
+      }
+      const each = 'Connected by\nRequest is:\nReply is:\n'
+      await server.until('has heard of it', () => server.out.endsWith(each.repeat(4)))
+
+      const hears_not = write_file('app.mjs', source(''))
+      const other = await new Program(t, [NODE, hears_not.path], USER).listening()
+      await new Peer(other.port, 'can you hear me?\n').closed()
+      assert.equal(await until('it has ended', other.exit), 1)
+      assert.match(other.err, /Error: Connected by\n +at (?:Object\.|\w+\.)?log .*app\.mjs:4:/)
+    })
+  })
+
+  describe('the commands', { concurrency: 2 }, () => {
+    it('the client names what starts the server where it is installed: npx wow-server', async t => {
+      const { code, out, err } = await run(t, [join(BIN, 'wow-client'), '127.0.0.1:1'], USER)
+      assert.match(err, /^127\.0\.0\.1:1: .*refused.*\bnpx wow-server\b[^\n]*\n$/)
+      assert.deepEqual([code, out], [1, ''])
+    })
+
+    const ports: string[][] = [['0'], ['-p', '0'], ['-p0'], ['--port', '0'], ['--port=0']]
+    for (const args of ports) it(`the server takes its port as ${args.join(' ')}`, async t => {
+      const program = [join(BIN, 'wow-server'), ...args, '--host', '127.0.0.1']
+      const { port } = await new Program(t, program, USER).listening()
+      assert.equal(await exchange(port, 'can you hear me?\n'), 'Yes')
+    })
+
+    it('the server says in one line that its picture is missing, where the source was copied alone', async t => {
+      const folder = mkdtempSync(join(SCRATCH, 'alone-'))
+      copyFileSync(join(HERE, 'server.ts'), join(folder, 'server.mts'))
+      const { code, out, err } = await run(t, [...TSX, 'server.mts', '0'], folder)
+      assert.match(err, /^test\.jpg is missing: expected it at [^\n]+; copy it there [^\n]+\n$/)
+      assert.ok(err.includes(join(folder, 'test.jpg')), err)
+      assert.deepEqual([code, out], [1, ''])
+    })
+
+    it('the start prints the address on the network if it listens on every address', async t => {
+      // so that the test does not depend on this computer's network
+      const network = 'data:text/javascript,' + encodeURIComponent(`
+        import { syncBuiltinESMExports } from 'node:module'
+        import os from 'node:os'
+        const of = (family, address, internal) => ({ family, address, internal })
+        os.networkInterfaces = () => ({
+          lo: [of('IPv4', '127.0.0.1', true), of('IPv6', '::1', true)],
+          eth0: [of('IPv6', 'fe80::1', false), of('IPv4', '192.0.2.7', false)],
+        })
+        syncBuiltinESMExports()`)
+      const printed = async (...args: string[]): Promise<[string, number]> => {
+        const server = new Program(t, [NODE, '--import', network, join(BIN, 'wow-server'), '0', ...args], USER)
+        const { port } = await server.listening()
+        await exchange(port, 'can you hear me?\n')
+        await server.until('logs', () => server.out.includes('\nReply is: Yes\n'))
+        return [server.out.split('Connected by', 1)[0] ?? '', port]
+      }
+      const [every, port] = await printed()
+      assert.equal(every, `Open http://127.0.0.1:${port}/\nFrom another computer http://192.0.2.7:${port}/\n`)
+      const [one, its_port] = await printed('--host', '127.0.0.1')
+      assert.equal(one, `Open http://127.0.0.1:${its_port}/\n`)
     })
   })
 })
@@ -3952,7 +3958,7 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
   })
 })
 
-describe('the README', () => {
+describe_beside('the README', 1, () => {
   const READMES = ['README.md', 'README.zh-CN.md']
   const text_of = (file: string): string => readFileSync(join(HERE, file), 'utf8')
 
@@ -4580,3 +4586,5 @@ ${process.getuid?.() === 0 ? 'user root;' : ''} events {} http { access_log off;
     assert.deepEqual(expected.filter(name => !was_run.has(name)), [])
   })
 })
+
+describe('two suites at a time', { concurrency: 2 }, () => beside.forEach(start => start()))
