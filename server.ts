@@ -851,8 +851,8 @@ export class Reader {
   }
 
   /** The size of a chunk, and how many bytes its line has besides: an extension, and zeros before the size. */
-  // a function of its own lets go of the line before the chunk arrives; the line would hold the piece it came in
   private *read_chunk_line(room: number): Steps<{ size: number, extra: number }> {
+    // the line, which holds the piece it came in, must not be in use while the chunk arrives
     const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, 'the size of a chunk in hexadecimal digits', room)
     const size = parseInt(digits, 16)
     if (!Number.isSafeInteger(size)) throw bad_request(`expected a smaller chunk, got ${shown(line)} (RFC 9112, 7.1)`)
