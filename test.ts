@@ -194,6 +194,17 @@ class Peer {
     await until(`${what} has come`, () => has_come() || this.over && missing(), more)
   }
 
+  /** Waits until a server in this process has read all that was written, or has closed its side. */
+  async is_read_by({ ends }: Started): Promise<void> {
+    const own_end = () => Array.from(ends).find(({ remotePort }) => remotePort === this.socket.localPort)
+    let end: Socket | undefined
+    const news = () => Promise.race([end ? new Promise(next => end?.once('data', next)) : turn(), this.all])
+    await until('the server has read', () => {
+      end ??= own_end()
+      return this.over || end?.bytesRead === this.socket.bytesWritten
+    }, news)
+  }
+
   /** Waits until the server has closed its side, and closes ours. */
   async closed(): Promise<string> {
     const text = await until('the connection has ended', this.all)
@@ -504,12 +515,8 @@ describe_beside('HTTP/1.1 to the letter', 1, () => {
   }
 
   /** Exchanges as `exchange` does, but the server has read each piece before the next one is sent. */
-  function exchange_pieces({ port, ends }: Started, ...pieces: Piece[]): Promise<string> {
-    const has_read = ({ socket }: Peer): boolean => Array.from(ends).some(({ remotePort, bytesRead }) =>
-      remotePort === socket.localPort && bytesRead === socket.bytesWritten)
-    const is_read = (peer: Peer): Promise<boolean> =>
-      until('the server has read', () => peer.over || has_read(peer), turn)
-    return exchange(port, ...pieces.flatMap(piece => [piece, is_read]))
+  function exchange_pieces(server: Started, ...pieces: Piece[]): Promise<string> {
+    return exchange(server, ...pieces.flatMap(piece => [piece, (peer: Peer) => peer.is_read_by(server)]))
   }
 
   /** Whether a piece but the last leaves what is no HTTP yet: the server waits a short while only for the rest. */
@@ -534,18 +541,19 @@ describe_beside('HTTP/1.1 to the letter', 1, () => {
     }))
   }
 
-  /** A message has this outcome in every way; a few of the ways go over sockets, too. */
-  async function same(to: Subject, message: string, outcome: string, rest = NEXT): Promise<void> {
+  /** A message has this outcome in every way; whole, or in these ways, it goes over sockets, too. */
+  async function same(to: Subject, message: string, outcome: string, rest = NEXT, over_sockets = [0]): Promise<void> {
     const all = ways(message, rest)
     for (const pieces of all) assert.equal(read_all(to, pieces), outcome, JSON.stringify(pieces))
-    const few = new Set([all[0], all[all.length >> 1], all.at(-1)])
-    await same_over_sockets(to, all.filter(pieces => few.has(pieces)), outcome)
+    const few = over_sockets.map(i => all.at(i))
+    await same_over_sockets(to, all.filter(pieces => few.includes(pieces)), outcome)
   }
 
-  /** A test for each row. */
+  /** A test for each row, whose first message goes over sockets cut in two and byte by byte, too. */
   function each(rows: Row[], to = wide, rest = NEXT): void {
     for (const [sentence, outcome, ...messages] of rows) it(sentence, async () => {
-      await Promise.all(messages.map(message => same(to, message, outcome, rest)))
+      await Promise.all(messages.map((message, i) =>
+        same(to, message, outcome, rest, i === 0 ? [0, message.length >> 1, -1] : [0])))
     })
   }
 
@@ -1756,6 +1764,15 @@ describe('a cut reply is never taken for whole', () => {
   const CHUNKED_REPLY = `${CHUNKED}5;a="b"\r\nHello\r\n0\r\nX: y\r\n\r\n`
 
   describe('its end', { concurrency: 8 }, () => {
+    it('ends a trickle after total_ms, and a silence after silent_ms', async () => {
+      const trickle = received(endless('', 'x'), { options: { total_ms: 100 } })
+      await assert.rejects(trickle, /expected the whole reply within 0\.1 s, got \d+ bytes of it$/)
+      const silence = received('', { open: true, options: { silent_ms: 50 } })
+      await assert.rejects(silence, /nothing came for 0\.05 s: is the address right/)
+      const half = received(`${LENGTH_5}Hel`, { open: true, options: { silent_ms: 1_000 } })
+      await assert.rejects(half, /nothing came for 1 s: the reply stopped after 41 bytes$/)
+    })
+
     // [the reply, the method if not GET]: its end is known, so the connection stays open
     const whole: [reply: string, method?: string][] = [
       [LENGTH_REPLY],
@@ -1926,15 +1943,6 @@ describe('a cut reply is never taken for whole', () => {
         const error = new RegExp(`at most ${reply.length - 1} bytes`)
         await assert.rejects(received(reply, { options: { max_bytes: reply.length - 1 } }), error)
       }
-    })
-
-    it('ends a trickle after total_ms, and a silence after silent_ms', async () => {
-      const trickle = received(endless('', 'x'), { options: { total_ms: 100 } })
-      await assert.rejects(trickle, /expected the whole reply within 0\.1 s, got \d+ bytes of it$/)
-      const silence = received('', { open: true, options: { silent_ms: 50 } })
-      await assert.rejects(silence, /nothing came for 0\.05 s: is the address right/)
-      const half = received(`${LENGTH_5}Hel`, { open: true, options: { silent_ms: 1_000 } })
-      await assert.rejects(half, /nothing came for 1 s: the reply stopped after 41 bytes$/)
     })
 
     it('takes undefined and Infinity as options', async () => {
@@ -2235,15 +2243,18 @@ describe_beside("in other people's programs", 2, () => {
         const skip = compiler ? false : `${name} is not installed as tsc5.7`
         it(`hold under ${name}, at its strictest, with ${moduleResolution}`, { skip }, async t => {
           const { folder } = write_file('use.ts', USES_TYPES.replaceAll('\n      ', '\n'))
+          // the declarations are checked as the program's own: to check those of Node as well takes long
+          const declarations = ['server', 'client']
+          for (const name of declarations)
+            copyFileSync(join(INSTALLED, `dist/${name}.d.ts`), join(folder, `${name}.ts`))
           writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({
             compilerOptions: {
               strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true,
-              // all that is declared is the same in both, and takes long
-              skipLibCheck: moduleResolution === 'bundler',
-              noEmit: true, target: 'es2022', lib: ['es2023'], module, moduleResolution, moduleDetection: 'force',
+              skipLibCheck: true, noEmit: true, target: 'es2022', lib: ['es2023'],
+              module, moduleResolution, moduleDetection: 'force',
               typeRoots: [join(HERE, 'node_modules/@types')], types: ['node'],
             },
-            files: ['use.ts'],
+            files: ['use.ts', ...declarations.map(name => `${name}.ts`)],
           }))
           const { code, out } = await run(t, [compiler ?? '', '-p', folder], folder)
           assert.deepEqual([out, code], ['', 0])
@@ -2562,8 +2573,8 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     let timers = 0
     const { setTimeout: real, gc } = globalThis
     globalThis.setTimeout = (...given) => (timers++, real(...given))
-    process.on('message', () => {
-      for (let i = 0; i < 4; i++) gc()
+    process.on('message', to_collect => {
+      if (to_collect) for (let i = 0; i < 4; i++) gc()
       const { rss, heapUsed, external } = process.memoryUsage()
       const connections = process.getActiveResourcesInfo().filter(name => name === 'TCPSocketWrap').length
       process.send({ rss, held: heapUsed + external, timers, connections })
@@ -2571,11 +2582,16 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     process.channel.unref()`)
   type Look = { rss: number, held: number, timers: number, connections: number }
 
-  /** What a program holds, if LOOK is loaded into it. */
-  function look(program: Program): Promise<Look> {
+  /** What a program holds, if LOOK is loaded into it, once its garbage is collected. */
+  function look(program: Program, to_collect = true): Promise<Look> {
     const told = once(program.child, 'message') as Promise<[Look]>
-    program.child.send('look')
+    program.child.send(to_collect)
     return program.until('tells what it holds', () => told.then(([look]) => look))
+  }
+
+  /** Waits until a program into which LOOK is loaded has so many connections. */
+  async function connected(program: Program, count: number): Promise<void> {
+    await program.until(`has ${count} connections`, async () => (await look(program, false)).connections === count)
   }
 
   type HowToStart = {
@@ -2622,6 +2638,128 @@ describe('hard to knock over', { concurrency: 4 }, () => {
   /** Waits until all that the peer has written is with the system. */
   const sent = (peer: Peer): Promise<boolean> =>
     until('all is sent', () => peer.over || !peer.socket.connecting && peer.socket.writableLength === 0)
+
+  describe('a process that was held up', { concurrency: true }, () => {
+    it('answers what arrived while it was stopped', async t => {
+      const { child, port } = await start_program(t, { limits: { idle_ms: 6_000, silent_ms: 6_000, head_ms: 6_000 } })
+      const peers_of = (count: number, text = ''): Peer[] => Array.from({ length: count }, () => new Peer(port, text))
+      const kept = peers_of(20, GET)
+      for (const peer of kept) await peer.comes('HTTP/1.1 200 ')
+      const half = peers_of(5, GET_AND_CLOSE.slice(0, 20)), silent = peers_of(5)
+      for (const peer of [...half, ...silent]) await sent(peer)
+      child.kill('SIGSTOP')
+      for (const peer of [...kept, ...silent]) peer.write(GET_AND_CLOSE)
+      for (const peer of half) peer.write(GET_AND_CLOSE.slice(20))
+      await pause(7_000)
+      child.kill('SIGCONT')
+      for (const peer of kept) assert.deepEqual(statuses_of(await peer.closed()), ['200', '200'])
+      for (const peer of [...half, ...silent]) assert.deepEqual(statuses_of(await peer.closed()), ['200'])
+    })
+
+    it('answers what arrived while answer kept it busy', async t => {
+      const enough = join(SCRATCH, 'busy-enough')
+      const source = `
+        import { existsSync } from 'node:fs'
+        let asked = 0
+        const is_enough = () => existsSync(${JSON.stringify(enough)})
+        const be_busy = () => { for (console.log('busy'); !is_enough(); ); }
+        ${serving('answer() { if (++asked === 20) be_busy() }, limits: { idle_ms: 500 }')}`
+      const server = await start_program(t, { source })
+      const kept = Array.from({ length: 20 }, () => new Peer(server.port))
+      for (const peer of kept) await sent(peer)
+      for (const peer of kept) peer.write(GET)
+      await server.until('is busy', () => server.out.includes('busy'))
+      for (const peer of kept) peer.write(GET_AND_CLOSE)
+      await pause(1_500)
+      writeFileSync(enough, '')
+      for (const peer of kept) assert.deepEqual(statuses_of(await peer.closed()), ['200', '200'])
+    })
+  })
+
+  describe('backpressure', { concurrency: 3 }, () => {
+    it('waits for a client that reads slowly, as long as it reads', async t => {
+      const write_ms = 2_000, started = performance.now()
+      const big = Buffer.alloc(32 * 2 ** 20, 'x')
+      const answer: Answer = () => http`HTTP/1.1 200 OK\nConnection: close\n\n${big}`
+      const { port } = await start(t, { answer, limits: { write_ms } })
+      const socket = connect(port, '127.0.0.1')
+      t.after(() => socket.destroy())
+      socket.write(GET)
+      // after each MiB a pause
+      let length = 0, pauses = 0
+      for await (const piece of socket as AsyncIterable<Buffer>) {
+        length += piece.length
+        if (length < pauses << 20) continue
+        pauses++
+        await pause(100)
+      }
+      assert.ok(length > big.length)
+      assert.ok(performance.now() - started > write_ms, 'it took longer than a write may')
+    })
+
+    it('holds next to nothing for a thousand pictures that nobody takes, and does not read on', async t => {
+      const server = await start_program(t)
+      await exchange(server.port, GET_PICTURE.repeat(1000) + GET_AND_CLOSE)
+      const before = await look(server)
+      const deaf = Array.from({ length: 4 }, () => new Peer(server.port).socket), much = Buffer.alloc(32 * 2 ** 20, GET)
+      for (const socket of deaf) {
+        socket.pause()
+        socket.write(GET_PICTURE.repeat(1000))
+        socket.write(much)
+      }
+      let unread = Infinity
+      await until('the server reads no more', async () => {
+        const last = unread
+        await pause(500)
+        unread = deaf.reduce((sum, { writableLength }) => sum + writableLength, 0)
+        return unread === last
+      })
+      const after = await look(server)
+      for (const socket of deaf) {
+        assert.ok(socket.writableLength > 0, 'everything was read')
+        socket.destroy()
+      }
+      assert.ok(after.held - before.held < 2 * 2 ** 20, `holds ${after.held - before.held} bytes more`)
+      assert.ok(after.rss - before.rss < 32 * 2 ** 20, `the process has grown by ${after.rss - before.rss} bytes`)
+      assert.match(await ask(server.port), /^HTTP\/1\.1 200 /)
+    })
+
+    for (const [kind, promised] of [['at once', false], ['by a promise', true]] as const) {
+      it(`stops asking for answers that nobody takes: given ${kind}`, async t => {
+        const page = http`HTTP/1.1 200 OK\n\n${x(8_000)}`, { port, ends } =
+          await start(t, { answer: () => promised ? Promise.resolve(page) : page })
+        const peer = new Peer(port)
+        peer.socket.pause()
+        peer.write(GET.repeat(20_000))
+        let held = -1
+        await until('the server writes no more', async () => {
+          const last = held
+          await pause(300)
+          held = Array.from(ends, end => end.writableLength).reduce((sum, length) => sum + length, 0)
+          return held === last && held > 0
+        })
+        assert.ok(held < 2 ** 20, `${held} bytes wait for a client that takes nothing`)
+        peer.socket.destroy()
+      })
+    }
+
+    const DEAF: [what: string, text: string, then: string][] = [
+      ['pictures', GET_PICTURE.repeat(500), ''],
+      ['pictures, and goes on asking', GET_PICTURE.repeat(500), GET],
+      ['pages', GET.repeat(100_000), ''],
+      ['pictures, the last one its last', GET_PICTURE.repeat(500) + GET_AND_CLOSE, ''],
+    ]
+    for (const [what, text, then] of DEAF) it(`ends a write without progress: ${what} (write_ms)`, async t => {
+      const { port, nobody } = await start(t, { limits: { write_ms: 300, linger_ms: 100 } })
+      const peer = new Peer(port)
+      peer.socket.pause()
+      peer.write(text)
+      await pause(200)
+      peer.write(then)
+      await nobody()
+      peer.socket.destroy()
+    })
+  })
 
   describe('stopping', { concurrency: 3 }, () => {
     type Stoppable = { port: number, stop: () => void, done: Promise<number | string> }
@@ -2925,43 +3063,6 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     })
   })
 
-  describe('a process that was held up', { concurrency: true }, () => {
-    it('answers what arrived while it was stopped', async t => {
-      const { child, port } = await start_program(t, { limits: { idle_ms: 6_000, silent_ms: 6_000, head_ms: 6_000 } })
-      const peers_of = (count: number, text = ''): Peer[] => Array.from({ length: count }, () => new Peer(port, text))
-      const kept = peers_of(20, GET)
-      for (const peer of kept) await peer.comes('HTTP/1.1 200 ')
-      const half = peers_of(5, GET_AND_CLOSE.slice(0, 20)), silent = peers_of(5)
-      for (const peer of [...half, ...silent]) await sent(peer)
-      child.kill('SIGSTOP')
-      for (const peer of [...kept, ...silent]) peer.write(GET_AND_CLOSE)
-      for (const peer of half) peer.write(GET_AND_CLOSE.slice(20))
-      await pause(7_000)
-      child.kill('SIGCONT')
-      for (const peer of kept) assert.deepEqual(statuses_of(await peer.closed()), ['200', '200'])
-      for (const peer of [...half, ...silent]) assert.deepEqual(statuses_of(await peer.closed()), ['200'])
-    })
-
-    it('answers what arrived while answer kept it busy', async t => {
-      const enough = join(SCRATCH, 'busy-enough')
-      const source = `
-        import { existsSync } from 'node:fs'
-        let asked = 0
-        const is_enough = () => existsSync(${JSON.stringify(enough)})
-        const be_busy = () => { for (console.log('busy'); !is_enough(); ); }
-        ${serving('answer() { if (++asked === 20) be_busy() }, limits: { idle_ms: 500 }')}`
-      const server = await start_program(t, { source })
-      const kept = Array.from({ length: 20 }, () => new Peer(server.port))
-      for (const peer of kept) await sent(peer)
-      for (const peer of kept) peer.write(GET)
-      await server.until('is busy', () => server.out.includes('busy'))
-      for (const peer of kept) peer.write(GET_AND_CLOSE)
-      await pause(1_500)
-      writeFileSync(enough, '')
-      for (const peer of kept) assert.deepEqual(statuses_of(await peer.closed()), ['200', '200'])
-    })
-  })
-
   describe('bodies', { concurrency: 4 }, () => {
     const options = 'answer: () => http`HTTP/1.1 200 OK\\n\\nok`', ok = (): Content => http`HTTP/1.1 200 OK\n\nok`
     const posted = async (to: Started, bytes: number): Promise<string> =>
@@ -2977,7 +3078,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const answers = new Set(clients.flatMap(peer => statuses_of(peer.text)))
       assert.deepEqual([...answers], ['503'])
       for (const { socket } of clients) socket.destroy()
-      await server.until('has no connection left', async () => (await look(server)).connections === 0)
+      await connected(server, 0)
     })
 
     it('in chunks of 2 bytes from 40 clients leave it serving with a heap of 64 MiB', async t => {
@@ -3000,7 +3101,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       it(`that together would pass all_bodies_bytes are 503, until the body before ${ending}`, async t => {
         const server = await start(t, { answer: ok, limits: { all_bodies_bytes: 100_000, body_ms } })
         const first = new Peer(server.port, post_of(90_000, x(80_000)))
-        await until('the server has read it', () => Array.from(server.ends)[0]?.bytesRead === first.socket.bytesWritten)
+        await first.is_read_by(server)
         const refused = await exchange(server, post_of(50_000))
         assert.match(refused, /^HTTP\/1\.1 503 [^]*\r\nRetry-After: \d+\r\n/)
         assert.equal(gist(refused), '503')
@@ -3106,7 +3207,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     for (const [what, text, answers] of SERVED) it(`after ${what}`, async t => {
       const server = await start_program(t, { options: 'answer: () => http`HTTP/1.1 200 OK\\n\\nok`' })
       const clients = Array.from({ length: 100 }, () => new Peer(server.port))
-      await server.until('has all connections', async () => (await look(server)).connections === 100)
+      await connected(server, 100)
       const before = await look(server)
       for (const peer of clients) peer.write(text)
       for (const peer of clients) {
@@ -3121,98 +3222,13 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const options = 'answer: () => http`HTTP/1.1 200 OK\\n\\n${Buffer.alloc(150_000)}`'
       const server = await start_program(t, { options })
       const clients = Array.from({ length: 50 }, () => new Peer(server.port))
-      await server.until('has all connections', async () => (await look(server)).connections === 50)
+      await connected(server, 50)
       const before = await look(server)
       for (const peer of clients) peer.write(GET)
       for (const peer of clients) await peer.comes('the whole body', () => body_of(peer.text).length === 150_000)
       const held = ((await look(server)).held - before.held) / clients.length
       assert.ok(held < 20_000, `each holds ${Math.round(held)} bytes`)
       for (const { socket } of clients) socket.destroy()
-    })
-  })
-
-  describe('backpressure', { concurrency: 3 }, () => {
-    it('holds next to nothing for a thousand pictures that nobody takes, and does not read on', async t => {
-      const server = await start_program(t)
-      await exchange(server.port, GET_PICTURE.repeat(1000) + GET_AND_CLOSE)
-      const before = await look(server)
-      const deaf = Array.from({ length: 4 }, () => new Peer(server.port).socket)
-      for (const socket of deaf) {
-        socket.pause()
-        socket.write(GET_PICTURE.repeat(1000))
-        socket.write(Buffer.alloc(32 * 2 ** 20, GET))
-      }
-      let unread = Infinity
-      await until('the server reads no more', async () => {
-        const last = unread
-        await pause(500)
-        unread = deaf.reduce((sum, { writableLength }) => sum + writableLength, 0)
-        return unread === last
-      })
-      const after = await look(server)
-      for (const socket of deaf) {
-        assert.ok(socket.writableLength > 0, 'everything was read')
-        socket.destroy()
-      }
-      assert.ok(after.held - before.held < 2 * 2 ** 20, `holds ${after.held - before.held} bytes more`)
-      assert.ok(after.rss - before.rss < 32 * 2 ** 20, `the process has grown by ${after.rss - before.rss} bytes`)
-      assert.match(await ask(server.port), /^HTTP\/1\.1 200 /)
-    })
-
-    for (const [kind, promised] of [['at once', false], ['by a promise', true]] as const) {
-      it(`stops asking for answers that nobody takes: given ${kind}`, async t => {
-        const page = http`HTTP/1.1 200 OK\n\n${x(8_000)}`, { port, ends } =
-          await start(t, { answer: () => promised ? Promise.resolve(page) : page })
-        const peer = new Peer(port)
-        peer.socket.pause()
-        peer.write(GET.repeat(20_000))
-        let held = -1
-        await until('the server writes no more', async () => {
-          const last = held
-          await pause(300)
-          held = Array.from(ends, end => end.writableLength).reduce((sum, length) => sum + length, 0)
-          return held === last && held > 0
-        })
-        assert.ok(held < 2 ** 20, `${held} bytes wait for a client that takes nothing`)
-        peer.socket.destroy()
-      })
-    }
-
-    const DEAF: [what: string, text: string, then: string][] = [
-      ['pictures', GET_PICTURE.repeat(500), ''],
-      ['pictures, and goes on asking', GET_PICTURE.repeat(500), GET],
-      ['pages', GET.repeat(100_000), ''],
-      ['pictures, the last one its last', GET_PICTURE.repeat(500) + GET_AND_CLOSE, ''],
-    ]
-    for (const [what, text, then] of DEAF) it(`ends a write without progress: ${what} (write_ms)`, async t => {
-      const { port, nobody } = await start(t, { limits: { write_ms: 300, linger_ms: 100 } })
-      const peer = new Peer(port)
-      peer.socket.pause()
-      peer.write(text)
-      await pause(200)
-      peer.write(then)
-      await nobody()
-      peer.socket.destroy()
-    })
-
-    it('waits for a client that reads slowly, as long as it reads', async t => {
-      const write_ms = 2_000, started = performance.now()
-      const big = Buffer.alloc(32 * 2 ** 20, 'x')
-      const answer: Answer = () => http`HTTP/1.1 200 OK\nConnection: close\n\n${big}`
-      const { port } = await start(t, { answer, limits: { write_ms } })
-      const socket = connect(port, '127.0.0.1')
-      t.after(() => socket.destroy())
-      socket.write(GET)
-      // after each MiB a pause
-      let length = 0, pauses = 0
-      for await (const piece of socket as AsyncIterable<Buffer>) {
-        length += piece.length
-        if (length < pauses << 20) continue
-        pauses++
-        await pause(100)
-      }
-      assert.ok(length > big.length)
-      assert.ok(performance.now() - started > write_ms, 'it took longer than a write may')
     })
   })
 
@@ -3635,7 +3651,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       await rounds(COUNT * 4 / 5)
       assert.match(await ask(server.port), /^HTTP\/1\.1 200 /)
       assert.equal(body_of(await ask(server.port, 'GET /test.jpg')), PICTURE)
-      await server.until('has no connection left', async () => (await look(server)).connections === 0)
+      await connected(server, 0)
       const after = await look(server)
       assert.ok(after.held - before.held < 2 ** 20, `holds ${after.held - before.held} bytes more`)
       assert.equal(server.err, '')
@@ -3649,13 +3665,13 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       const beginnings = ['GET /', `${POST}Content-Length: 999\r\n\r\n`]
       const drippers = Array.from({ length: 1000 }, (_, i) => new Peer(server.port, beginnings[i % 2]))
       t.after(() => { for (const { socket } of drippers) socket.destroy() })
-      await server.until('has 1,000 connections', async () => (await look(server)).connections === 1000)
+      await connected(server, 1000)
       for (let round = 0; round < 20; round++) {
         for (const peer of drippers) peer.write('x')
         assert.match(await ask(server.port), /^HTTP\/1\.1 200 /)
       }
       assert.deepEqual(drippers.filter(({ over, text }) => over || text).map(({ text }) => text), [])
-      await server.until('has only those', async () => (await look(server)).connections === 1000)
+      await connected(server, 1000)
     })
 
     const skip = process.platform === 'win32' && 'Windows has no ulimit'
@@ -3815,7 +3831,7 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
         await pause(20)
         socket[way]()
       }
-      await server.until('has no connection left', async () => (await look(server)).connections === 0)
+      await connected(server, 0)
       const replies = await exchange(server.port, slow + GET_AND_CLOSE)
       assert.ok(replies.includes('x'.repeat(1e6) + 'HTTP/1.1 200 '))
       assert.equal(server.err, '')
@@ -3858,7 +3874,7 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
       const answer = `({ src, signal }) => src === '/slow' ? ${rejected} : undefined`
       const server = await start_program(t, { options: `answer: ${answer}` })
       const peer = new Peer(server.port, request('GET /slow'))
-      await server.until('has one connection', async () => (await look(server)).connections === 1)
+      await connected(server, 1)
       await sent(peer)
       peer.socket.resetAndDestroy()
       await server.until('has printed the line', () => server.err.includes('GET /slow failed: Error: late'))
@@ -3890,7 +3906,7 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
       const stop = new AbortController()
       const server = await start(t, { signal: stop.signal, limits: { stop_ms: 100 } })
       const peer = new Peer(server.port, 'GET')
-      await until('the server has read', () => Array.from(server.ends, end => end.bytesRead).join() === '3')
+      await peer.is_read_by(server)
       stop.abort()
       await server.nobody()
       peer.socket.destroy()
