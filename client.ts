@@ -15,7 +15,7 @@ import { existsSync, realpathSync } from 'node:fs'
 import { isIPv6, Socket } from 'node:net'
 import { basename } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import { parseArgs } from 'node:util'
+import { inspect, parseArgs } from 'node:util'
 
 // ───────────────────────────── Part 1: the article ─────────────────────────────
 
@@ -32,7 +32,11 @@ import { parseArgs } from 'node:util'
  * @returns the reply as it came, a Buffer: interim heads (1xx), the head, and the body, a chunked one still in chunks
  * @throws Error that says why there is no whole reply; its `cause` is the system's error or the signal's reason, if any
  */
-export function send(host: string, request?: string | Uint8Array, options: SendOptions = {}): Promise<Uint8Array> {
+export async function send(
+  host: string, request?: string | Uint8Array, options: SendOptions = {},
+): Promise<Uint8Array> {
+  if (!(typeof (request ?? '') === 'string' || request instanceof Uint8Array))
+    throw new TypeError(`a request must be text or bytes, got ${inspect(request)}`)
   return client(host, request, options, () => {})
 }
 
@@ -97,6 +101,9 @@ class Connection {
       const value = options[name]
       if (value !== undefined && !(value > 0)) throw new RangeError(`${name} must be a number above 0, got ${value}`)
     }
+    const { signal } = options
+    if (signal !== undefined && typeof signal?.addEventListener !== 'function')
+      throw new TypeError(`signal must be an AbortSignal, got ${inspect(signal)}`)
     this.options = options
   }
 

@@ -237,7 +237,8 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
   let written = ''
   // the parts of the body; none as long as the head goes on
   const parts: (string | Uint8Array)[] = []
-  strings.forEach((text, i) => {
+  strings.forEach((text: string | undefined, i) => {
+    if (text === undefined) throw type_error('the template has an escape that does not exist: write \\\\ for \\')
     const [for_head = '', for_body] = parts.length ? ['', text] : text.split(/\n\r?\n([^]*)/, 2)
     written += for_head
     if (for_body !== undefined) parts.push(for_body)
@@ -286,7 +287,7 @@ function head_value(value: unknown, written: string): string {
   const is_list = typeof value === 'object' && value !== null && Symbol.iterator in value
   // pairs have lines of their own
   if (is_list && !(value instanceof Uint8Array) && written.endsWith('\n'))
-    return Array.from(value as Iterable<unknown>, field_line).join('\n')
+    return Array.from(value as Iterable<unknown>, field_line).join('')
   const text = text_value(value), field = written.slice(written.lastIndexOf('\n') + 1) + text
   if (!/[\0-\x1f\x7f]/.test(text)) return text
   throw type_error(`a head value must not have control characters, got ${inspect(field)}`)
@@ -301,7 +302,7 @@ function field_line(pair: unknown): string {
   const [name, value]: unknown[] = Array.isArray(pair) && pair.length === 2 ? pair : []
   if (typeof name !== 'string' || !/^[^: \0-\x1f\x7f]+$/.test(name))
     throw type_error(`expected a pair such as ['Content-Type', 'text/html'], got ${inspect(pair)}`)
-  return `${name}: ${head_value(value, `${name}: `)}`
+  return `${name}: ${head_value(value, `${name}: `)}\n`
 }
 
 /** An error whose stack begins at the caller of `http`. */
@@ -358,11 +359,13 @@ class Listener extends Server {
       // it may still run: whoever closes a server may listen again while a connection is open
       clearInterval(this.clock)
       this.clock = setInterval(() => {
-        // a late tick counts as one, and what has arrived is read first: clients do not pay for a process held up
+        // a late tick counts as one: clients do not pay for a process held up
         this.now_ms += TICK_MS
-        setImmediate(() => { for (const conn of this.open_connections) conn.check_deadline() })
+        this.check_deadlines()
       }, TICK_MS).unref()
       this.once('close', () => {
+        // on Deno this may come when the server listens again
+        if (this.listening) return
         clearInterval(this.clock)
         signal?.removeEventListener('abort', this.stop)
       })
@@ -384,10 +387,15 @@ class Listener extends Server {
     else this.ready.push(conn)
   }
 
+  /** Not at once: what has arrived is read first, and a log that stops the server interrupts no reading. */
+  private check_deadlines(): void {
+    setImmediate(() => { for (const conn of this.open_connections) conn.check_deadline() })
+  }
+
   private readonly stop = async (): Promise<void> => {
     this.stopping = true
     setTimeout(() => { for (const { socket } of this.open_connections) socket.destroy() }, this.limits.stop_ms).unref()
-    for (const conn of this.open_connections) conn.check_deadline()
+    this.check_deadlines()
     // closing resets connections that wait to be accepted
     this.quiet_turns = 0
     const deadline = performance.now() + LAST_ACCEPTS_MS
@@ -654,27 +662,29 @@ class Received {
   readonly method: string
   /** path and query, whichever form the request-target had (`*` for OPTIONS, `host:port` for CONNECT) */
   readonly src: string
-  /** whole; a chunked one put together */
-  readonly body: Uint8Array<ArrayBuffer>
   /** the client sends no other request, or may not */
   readonly close: boolean
   /** the client's */
   addr: Address = NO_ADDRESS
+  private made_body: Uint8Array<ArrayBuffer> | undefined
   private made_headers: Headers | undefined
   private controller: AbortController | undefined
 
-  constructor(text: string, method = '', src = '', body: Uint8Array<ArrayBuffer> = NO_BYTES, close = true) {
+  constructor(text: string, method = '', src = '', body?: Uint8Array<ArrayBuffer>, close = true) {
     this.text = text
     this.method = method
     this.src = src
-    this.body = body
+    this.made_body = body
     this.close = close
   }
+
+  /** whole; a chunked one put together; its buffer is this request's own */
+  get body(): Uint8Array<ArrayBuffer> { return this.made_body ??= new Uint8Array(0) }
 
   /** the fetch standard's, made when first asked for */
   get headers(): Headers {
     const fields = this.text.matchAll(/\n([^: \n]+):([^\r\n]*)/g)
-    return this.made_headers ??= new Headers(Array.from(fields, ([, name = '', value = '']) => [name, value]))
+    return this.made_headers ??= new Headers(Array.from(fields, ([, name = '', value = '']) => [name, copy_of(value)]))
   }
 
   /**
@@ -723,6 +733,8 @@ export class Reader {
   private head = ''
   private body: Buffer<ArrayBuffer> = NO_BYTES
   private body_length = 0
+  /** what counts of it; the user may have transferred the buffer, whose length then is 0 */
+  private counted_bytes = 0
   private is_first = true
 
   constructor(server: ReaderServer) { this.server = server }
@@ -755,7 +767,8 @@ export class Reader {
 
   /** Lets go of the message that was read; what follows is not the first. */
   release(): void {
-    this.server.bodies.bytes -= this.body.length
+    this.server.bodies.bytes -= this.counted_bytes
+    this.counted_bytes = 0
     this.body = NO_BYTES
     this.body_length = 0
     this.head = ''
@@ -775,7 +788,9 @@ export class Reader {
     if (method === undefined || text.length > head_bytes || target.length > target_bytes) return undefined
     this.take(text.length)
     const close = minor === '0' || /\n[Cc]onnection: close\r/.test(text)
-    return new Received(text, method, target, NO_BYTES, close)
+    // a slice that `answer` keeps would keep the piece in memory
+    const src = this.server.answer ? copy_of(target) : target
+    return new Received(text, method, src, undefined, close)
   }
 
   /** What was matched, if it is a whole head: a copy, because a slice would keep the piece in memory. */
@@ -799,7 +814,9 @@ export class Reader {
     if (expects_100 && this.text === '') yield 'continue'
     if (chunked) yield* this.read_chunks()
     else yield* this.take_bytes(length, length)
-    return new Received(text, method, src, this.body.subarray(0, this.body_length), close || method === 'CONNECT')
+    // the user can see the whole buffer: nothing else is to be in it
+    const body = this.body_length > 0 ? this.body.fill(0, this.body_length).subarray(0, this.body_length) : undefined
+    return new Received(text, method, copy_of(src), body, close || method === 'CONNECT')
   }
 
   /** Waits until a head is whole; '' for a text that is not HTTP, and for nothing. */
@@ -897,6 +914,7 @@ export class Reader {
       if (bodies.bytes + growth > limits.all_bodies_bytes)
         throw new Refusal('503 Service Unavailable', 'too many bodies arrive at once', [['Retry-After', '1']])
       bodies.bytes += growth
+      this.counted_bytes = size
       this.body = Buffer.allocUnsafeSlow(size)
       body.copy(this.body)
     }
@@ -1012,7 +1030,7 @@ ${text}
 
 const SERVER_ERROR    = text_answer('500 Internal Server Error')
 const NOT_IMPLEMENTED = text_answer('501 Not Implemented')
-const NOT_ALLOWED     = text_answer('405 Method Not Allowed', [['Allow', 'GET, HEAD']])
+const NOT_ALLOWED     = text_answer('405 Method Not Allowed', [['Allow', 'GET, HEAD, OPTIONS']])
 const OPTIONS_ANSWER  = http`HTTP/1.1 204 No Content\nAllow: GET, HEAD, OPTIONS`
 
 /** The article's answer to a method that it does not deal with (RFC 9110, 9.1). */
@@ -1028,7 +1046,15 @@ function ask(answer: Answer | undefined, request: Request | undefined, content: 
     const own: unknown = answer(request)
     if (own === undefined || is_content(own)) return own_content(own, request, content)
     // a promise of any kind, of another realm too; or what is wrong
-    return Promise.resolve(own).then(own => own_content(own, request, content)).catch(error => failed(request, error))
+    return promised_content(own, request, content)
+  } catch (error) {
+    return failed(request, error)
+  }
+}
+
+async function promised_content(own: unknown, request: Request, content: Content | string) {
+  try {
+    return own_content(await own, request, content)
   } catch (error) {
     return failed(request, error)
   }

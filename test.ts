@@ -878,7 +878,7 @@ describe_beside('HTTP/1.1 to the letter', 1, () => {
 
     it('names the methods in Allow (RFC 9110, 10.2.1)', async () => {
       const server = await wide.server
-      assert.match(await ask(server, 'DELETE /page'), /^HTTP\/1\.1 405 [^]*?\r\nAllow: GET, HEAD\r\n/)
+      assert.match(await ask(server, 'DELETE /page'), /^HTTP\/1\.1 405 [^]*?\r\nAllow: GET, HEAD, OPTIONS\r\n/)
       for (const target of ['*', '/page']) {
         assert.match(await ask(server, `OPTIONS ${target}`), /^HTTP\/1\.1 204 [^]*?\r\nAllow: GET, HEAD\b/)
       }
@@ -1284,6 +1284,10 @@ describe_beside('HTTP/1.1 to the letter', 1, () => {
       for (const thunk of thunks) assert.throws(thunk, TypeError, String(thunk))
     })
 
+    it('says what is wrong with an escape that JavaScript does not know', () => {
+      assert.throws(() => http`HTTP/1.1 200 OK\n\nC:\users`, /^TypeError: .* escape .*: write \\\\ for \\$/)
+    })
+
     const head_with = (fields: string): string => `HTTP/1.1 200 OK\n${fields}\n\n`
     is_linear('made by http', text => {
       try {
@@ -1317,8 +1321,9 @@ describe_beside('HTTP/1.1 to the letter', 1, () => {
     it('puts in values: text, numbers, fields in pairs, bytes (RFC 9112, 2.1)', () => {
       const fields = new Headers([['b', '2'], ['set-cookie', 'c=\xe9'], ['set-cookie', 'd']])
       const bytes = Buffer.from([0, 255])
-      const content = http`HTTP/1.1 ${201} ${'Created'}\nA: ${1}\n${fields}\n${[]}\n\n${'<'}${2}${bytes}>`
-      const made = ['HTTP/1.1 201 Created', 'A: 1', 'b: 2', 'set-cookie: c=\xe9', 'set-cookie: d', 'Content-Length: 5']
+      const content = http`HTTP/1.1 ${201} ${'Created'}\nA: ${1}\n${fields}E: ${2}\n${[]}\n\n${'<'}${2}${bytes}>`
+      const pairs = ['b: 2', 'set-cookie: c=\xe9', 'set-cookie: d']
+      const made = ['HTTP/1.1 201 Created', 'A: 1', ...pairs, 'E: 2', 'Content-Length: 5']
       assert.equal(content.head, lines(...made))
       assert.deepEqual(Buffer.from(content.body), Buffer.from('<2\0\xff>', 'latin1'))
     })
@@ -1671,6 +1676,21 @@ describe_beside('programs', 2, () => {
         assert.equal(await until('it has ended', program.exit), 0)
         assert.equal(program.err, '')
       })
+
+      if (/^node/.test(name)) continue
+      it(`measures time when it was closed and listens again, under ${name}`, { skip }, async t => {
+        const file = join(mkdtempSync(join(SCRATCH, 'again-')), 'again.mjs')
+        writeFileSync(file, `
+          import { serve } from ${JSON.stringify(pathToFileURL(join(HERE, 'server.ts')).href)}
+          const s = serve({ host: '127.0.0.1', port: 0, limits: { silent_ms: 300 } })
+          s.once('listening', () => {
+            s.close()
+            s.listen(0, '127.0.0.1')
+            s.once('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'))
+          })`)
+        const { port } = await new Program(t, [path, ...args, file]).listening()
+        assert.equal(await until('it is too slow', new Peer(port).all), '')
+      })
     }
   })
 
@@ -1972,6 +1992,16 @@ describe('a cut reply is never taken for whole', () => {
 
   // nothing else runs in the process, so that timers and CPU time are their own
   describe('what it takes', () => {
+    it('refuses what is neither text nor bytes, and a signal that is none, and opens no connection', async () => {
+      const sockets = (): string[] => process.getActiveResourcesInfo().filter(name => name.startsWith('TCP'))
+      const before = sockets()
+      const request = { name: 'TypeError', message: 'a request must be text or bytes, got 5' }
+      await assert.rejects(send('127.0.0.1:1', 5 as never), request)
+      const signal = { name: 'TypeError', message: "signal must be an AbortSignal, got 'x'" }
+      await assert.rejects(send('127.0.0.1:1', 'hello', { signal: 'x' as never }), signal)
+      assert.deepEqual(sockets(), before)
+    })
+
     it('rejects when its signal is aborted, before or meanwhile, and leaves neither timer nor listener', async () => {
       const timers = (): number => process.getActiveResourcesInfo().filter(name => name === 'Timeout').length
       const before = timers(), reason = new Error('enough'), abort = new AbortController(), { signal } = abort
@@ -2953,6 +2983,13 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       await until('it has ended', closed_again)
     })
 
+    it('a log may stop it while it refuses a request, and the refusal is sent', async t => {
+      const stop = new AbortController(), log = (): void => stop.abort()
+      const server = await start(t, { log, signal: stop.signal, limits: { head_ms: 300 } })
+      assert.match(await exchange(server, 'GET / HTTP/1.1\r\n'), /^HTTP\/1\.1 408 /)
+      await server.nobody()
+    })
+
     it('a server that listens again while a connection is open measures time as before', async t => {
       const { port, server } = await start(t, { limits: { silent_ms: 1_000 } })
       const open = new Peer(port, GET)
@@ -3089,6 +3126,30 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       assert.deepEqual(statuses_of(await ask(server.port)), ['200'])
       for (const peer of clients) peer.write(LAST_CHUNK).socket.end()
       for (const peer of clients) assert.deepEqual(statuses_of(await peer.closed()), ['200'])
+    })
+
+    it('are the request\'s own, so that an answer may transfer them, and they are given back', async t => {
+      const answer: Answer = ({ body }) => {
+        structuredClone(body, { transfer: [body.buffer] })
+        return ok()
+      }
+      const server = await start(t, { answer, limits: { all_bodies_bytes: 100_000 } })
+      for (let i = 0; i < 3; i++) {
+        assert.equal(await posted(server, 90_000), 'ok')
+        assert.equal(gist(await ask(server)), 'ok')
+        // not a plain head
+        assert.equal(gist(await ask(server, 'GET http://[::1]/')), 'ok')
+      }
+    })
+
+    it('show nothing of what was in memory before', async t => {
+      const answer: Answer = ({ body }) => http`HTTP/1.1 200 OK\n\n${Buffer.from(body.buffer)}`
+      const server = await start(t, { answer })
+      for (let i = 0; i < 20; i++) {
+        await ask(server, 'POST /', ['Content-Length: 70000'], 'secret '.repeat(10_000))
+        const chunks = chunk_of(x(40_000)) + chunk_of(x(1_000)) + LAST_CHUNK
+        assert.match(gist(await ask(server, 'POST /', ['Transfer-Encoding: chunked'], chunks)), /^x{41000}\0*$/)
+      }
     })
 
     const ENDINGS: [ending: string, end: (first: Peer) => unknown, body_ms?: number][] = [
@@ -3230,6 +3291,21 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       assert.ok(held < 20_000, `each holds ${Math.round(held)} bytes`)
       for (const { socket } of clients) socket.destroy()
     })
+  })
+
+  it('a path or a value that an answer keeps holds nothing else of its request', async t => {
+    const answer = "({ src, headers }) => void kept.push(src, headers.get('x-id'))"
+    const server = await start_program(t, { source: `const kept = [];${serving(`answer: ${answer}`)}` })
+    // the first Headers load what they are made of
+    await ask(server)
+    const before = await look(server), padding = `X: ${x(15_000)}`
+    const requests = Array.from({ length: 500 }, (_, i) => {
+      const long = `${i}-${x(20)}`
+      return request(`GET ${i % 2 ? '' : 'http://a'}/${long}`, `X-Id: ${long}`, padding)
+    })
+    await exchange(server, ...requests, GET_AND_CLOSE)
+    const { held } = await look(server)
+    assert.ok(held - before.held < 2_000_000, `they hold ${held - before.held} bytes`)
   })
 
   describe('abrupt clients', { concurrency: 4 }, () => {
@@ -3851,6 +3927,7 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
       ['/throws', '{ then: () => { throw new Error() } }', '500'],
       ['/has-no-then-to-get', '{ get then() { throw new Error() } }', '500'],
       ['/then-is-no-function', '{ then: 1 }', '500'],
+      ["/has-a-then-of-its-own", 'Object.assign(Promise.resolve(ok), { then: () => ({ catch: () => ({}) }) })', '200'],
       ['/promise-of-an-object', 'Promise.resolve({ then: f => f({ then: g => g(ok) }) })', '200'],
     ]
 
@@ -4439,7 +4516,10 @@ s.on('listening', () => console.log('127.0.0.1:' + port))`
       assert.equal(own.err, '')
       assert.equal(status_of(await ask(port, 'GET /error')), 500)
       await own.until('names the error', () => own.err.includes('on purpose'))
-      const others = [['CONNECT a:80', 405], ['TRACE /', 405], ['OPTIONS *', 204], ['track /', 501]] as const
+      const others = [
+        ['CONNECT a:80', 405], ['CONNECT /x', 405], ['connect /', 501], ['TRACE /', 405], ['track /', 501],
+        ['OPTIONS *', 204],
+      ] as const
       for (const [line, status] of others) assert.equal(status_of(await ask(port, line)), status, line)
       const no_url = await exchange(port, lines('GET / HTTP/1.1', 'Host: a:99999', 'Connection: close', ''))
       assert.equal(status_of(no_url), 400)
