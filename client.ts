@@ -455,8 +455,9 @@ function copy(_label: string, reply: Reply): void {
 function fail({ code, message }: NodeJS.ErrnoException): void {
   // a reader that has seen enough (| head) is not an error
   if (code === 'EPIPE') return
-  const line = message.replace(/[\0-\x1f\x7f-\x9f]/g, ' ')
-  console.error(code?.startsWith('ERR_PARSE_ARGS') ? `${line}; see --help` : line)
+  const is_usage = code?.startsWith('ERR_PARSE_ARGS')
+  const line = is_usage ? `${message.split(/\.[ \n]/, 1)[0]}; see --help` : message
+  console.error(line.replace(/[\0-\x1f\x7f-\x9f]/g, ' '))
   process.exitCode = 1
 }
 

@@ -664,7 +664,7 @@ class Received {
   readonly src: string
   /** the client sends no other request, or may not */
   readonly close: boolean
-  /** the client's */
+  /** the client's address and port */
   addr: Address = NO_ADDRESS
   private made_body: Uint8Array<ArrayBuffer> | undefined
   private made_headers: Headers | undefined

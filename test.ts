@@ -2068,7 +2068,7 @@ describe_beside("in other people's programs", 2, () => {
   describe('the package', () => {
     it('has the built files, the two programs to read with their picture, and what every package has', () => {
       assert.deepEqual(packed, [
-        'LICENSE', 'README.md', 'README.zh-CN.md', 'client.ts', 'dist/client.d.ts', 'dist/client.js',
+        'CHANGELOG.md', 'LICENSE', 'README.md', 'README.zh-CN.md', 'client.ts', 'dist/client.d.ts', 'dist/client.js',
         'dist/server.d.ts', 'dist/server.js', 'dist/test.jpg', 'dist/wow-client.js', 'dist/wow-server.js',
         'package.json', 'server.ts', 'test.jpg',
       ])
