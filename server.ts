@@ -993,6 +993,8 @@ function is_host(text: string): boolean {
 
 /** A head in origin-form, and its path: in absolute-form the host of the target is what counts (RFC 9112, 3.2.2). */
 function in_origin_form(head: string, method: string, target: string): { text: string, src: string } {
+  if (method === 'CONNECT' && !(is_host(target) && Number(/:(\d+)$/.exec(target)?.[1]) < 65_536))
+    throw bad_request(`expected a host and a port, got ${shown(target)} (RFC 9112, 3.2.3)`)
   const has_own_form = method === 'CONNECT' || method === 'OPTIONS' && target === '*'
   if (has_own_form || target.startsWith('/')) return { text: head, src: target }
   const [, s, host = '', path = ''] = /^http(s?):\/\/([^/?]*)(.*)$/i.exec(target) ?? []

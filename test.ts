@@ -669,6 +669,8 @@ describe_beside('HTTP/1.1 to the letter', 1, () => {
         ...['x', 'a.b', '*', 'a:80', '?x', '//\\#'].map(target => request(`GET ${target}`)),
         ...['ftp://a/', 'http:/x', 'http:x', 'http://', 'http:///x', 'http://u@a/', 'http://a:b/', 'http://[::1/']
           .map(target => request(`GET ${target}`)),
+        ...['/x', 'a', 'a:', ':80', 'a:65536', 'a/x:80', 'u@a:80', '[::1]', 'http://a:80/', '*']
+          .map(target => request(`CONNECT ${target}`)),
         request('POST *'),
         request('OPTIONS x'),
         request('OPTIONS **')],
@@ -4517,7 +4519,7 @@ s.on('listening', () => console.log('127.0.0.1:' + port))`
       assert.equal(status_of(await ask(port, 'GET /error')), 500)
       await own.until('names the error', () => own.err.includes('on purpose'))
       const others = [
-        ['CONNECT a:80', 405], ['CONNECT /x', 405], ['connect /', 501], ['TRACE /', 405], ['track /', 501],
+        ['CONNECT a:80', 405], ['CONNECT /', 400], ['connect /', 501], ['TRACE /', 405], ['track /', 501],
         ['OPTIONS *', 204],
       ] as const
       for (const [line, status] of others) assert.equal(status_of(await ask(port, line)), status, line)
