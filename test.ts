@@ -2599,6 +2599,646 @@ HTTP/1.1 200 OK
   })
 })
 
+describe_beside('the README', 1, () => {
+  const READMES = ['README.md', 'README.zh-CN.md']
+  const text_of = (file: string): string => readFileSync(join(HERE, file), 'utf8')
+
+  type Block = { chapter: string, language: string, name: string, code: string }
+
+  /** The fenced blocks of a README, with the heading they stand under and the file name in their first line. */
+  function blocks_of(readme: string): Block[] {
+    const heading_or_block = /^#+ (.*)|^```(\w*)\n((?:(?:\/\/|#) (\S+)\n)?[^]*?)^```$/gm
+    let chapter = ''
+    return Array.from(text_of(readme).matchAll(heading_or_block), match => {
+      const [, heading, language = '', code = '', name = ''] = match
+      chapter = heading ?? chapter
+      return { chapter, language: heading === undefined ? language : 'heading', name, code }
+    }).filter(block => block.language !== 'heading')
+  }
+
+  const blocks = blocks_of('README.md'), programs = blocks.filter(block => block.language === 'ts')
+
+  it('both languages have the same code', () => {
+    const code_of = (readme: string): string[] =>
+      blocks_of(readme).filter(block => /^(?:ts|nginx|sh)$/.test(block.language)).map(block => block.code)
+    assert.ok(programs.length >= 9)
+    assert.deepEqual(code_of('README.zh-CN.md'), code_of('README.md'))
+  })
+
+  /** A link in a table of a README, as [`code`](file.ts#L1), with its quotes, its code, its file and its number. */
+  const LINK = /\[(`+) ?(.+?) ?\1\]\((\w+\.ts)#L(\d+)\)/g
+
+  /**
+   * A README with the right line numbers in its links: that of the first line with the code, from the line of the link
+   * before in the same table on, or else from the beginning. `wrong` gets what was wrong.
+   */
+  function with_anchors(readme: string, wrong: string[]): string {
+    let line_before: Record<string, number> = {}
+    return text_of(readme).split('\n').map(row => {
+      if (!row.startsWith('|')) line_before = {}
+      return row.replace(LINK, (link: string, _quotes: string, escaped: string, file: string, number: string) => {
+        const code = escaped.replaceAll('\\|', '|'), all = text_of(file).split('\n')
+        const after = all.findIndex((line, i) => i >= (line_before[file] ?? 0) && line.includes(code))
+        const line = after < 0 ? all.findIndex(line => line.includes(code)) : after
+        const right = line < 0 ? link : link.replace(`#L${number})`, `#L${line + 1})`)
+        if (line < 0) wrong.push(`${readme}: ${link} is on no line`)
+        else if (right !== link) wrong.push(`${readme}: ${link} is line ${line + 1}`)
+        line_before[file] = Math.max(line, 0)
+        return right
+      })
+    }).join('\n')
+  }
+
+  it('links each line that it names to that line', () => {
+    const wrong: string[] = [], mends = process.env['WOW_ANCHORS'] === '1'
+    for (const readme of READMES) {
+      assert.ok(Array.from(text_of(readme).matchAll(LINK)).length > 25)
+      const right = with_anchors(readme, wrong)
+      if (mends) writeFileSync(join(HERE, readme), right)
+    }
+    assert.deepEqual(wrong.filter(link => !mends || link.endsWith('on no line')), [], '`npm run anchors` mends numbers')
+  })
+
+  it('names no file that is not there', () => {
+    for (const readme of READMES) {
+      for (const [, path = ''] of text_of(readme).matchAll(/(?:\]\(|src=")(?!https?:|#)([^)#"]+)/g)) {
+        assert.ok(existsSync(join(HERE, path)), path)
+      }
+    }
+  })
+
+  it('installs the tarball that npm pack makes of this version', () => {
+    const { name, version } = JSON.parse(text_of('package.json')) as { name: string, version: string }
+    for (const readme of READMES) {
+      const tarballs = Array.from(text_of(readme).matchAll(/\b[\w.-]+\.tgz\b/g), ([tarball]) => tarball)
+      assert.deepEqual(tarballs, [`${name}-${version}.tgz`], readme)
+    }
+  })
+
+  /** A clone, with the chapters' programs in it; and the package, for those that use it. */
+  const folder = join(SCRATCH, 'chapters'), PACKAGE = join(folder, 'node_modules/wow-server')
+  const strips_types = (version: string): boolean => /^v(?:22\.(?:1[89]|[2-9]\d)|2[3-9]|[3-9]\d)\./.test(version)
+  /** a Node that runs TypeScript as it is, and has SQLite */
+  const newer_node = strips_types(process.version) ? NODE : command('node24', 'node22', 'node26') ?? ''
+  const no_newer_node = !newer_node && `Node ${process.version} runs no TypeScript, and no newer one is installed`
+  const was_run = new Set<string>()
+
+  before(() => {
+    mkdirSync(PACKAGE, { recursive: true })
+    for (const name of ['package.json', 'dist']) cpSync(join(HERE, name), join(PACKAGE, name), { recursive: true })
+    for (const name of ['client.ts', 'test.jpg']) copyFileSync(join(HERE, name), join(folder, name))
+    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
+    // on a busy machine an honest client may be slow
+    writeFileSync(join(folder, 'server.ts'), with_limits(text_of('server.ts')))
+    writeFileSync(join(PACKAGE, 'dist/server.js'), with_limits(text_of('dist/server.js')))
+    for (const { name, code } of programs) writeFileSync(join(folder, name), code)
+    make_public()
+  })
+
+  /** What chapter 4 serves: files in the folder `public`, and ways out of it. */
+  function make_public(): void {
+    for (const made of ['public/sub', 'public/empty', 'public/linked', 'public-not']) {
+      mkdirSync(join(folder, made), { recursive: true })
+    }
+    const files: [path: string, text: string][] = [
+      ['index.html', '<p>Hello'], ['STYLE.CSS', 'p {}'], ['data.bin', '\0\x01'], ['a b.txt', 'spaced'],
+      ['中文.txt', '你好'], ['sub/index.html', 'below'], ['.env', 'SECRET'], ['back\\slash.txt', 'SECRET'],
+      ['../secret.txt', 'SECRET'], ['../public-not/secret.txt', 'SECRET'],
+    ]
+    for (const [path, text] of files) writeFileSync(join(folder, 'public', path), text)
+    const links: [path: string, target: string][] = [
+      ['within.txt', 'a b.txt'], ['out.txt', '../secret.txt'], ['sibling.txt', '../public-not/secret.txt'],
+      ['out', '..'], ['linked/index.html', '../../secret.txt'], ['lost.txt', 'nowhere'], ['round', 'round'],
+    ]
+    for (const [path, target] of links) symlinkSync(target, join(folder, 'public', path))
+    spawnSync('mkfifo', [join(folder, 'public/pipe')])
+  }
+
+  /** Runs TypeScript as it is; a newer Node begins in half the time that tsx takes. */
+  const RUNNER = no_newer_node ? TSX : [newer_node]
+
+  /** Copies and runs, as the README says. */
+  async function start_chapter(t: Scope, name: string, node = RUNNER): Promise<Program> {
+    was_run.add(name)
+    const port = await free_port(), program = new Program(t, [...node, name, String(port)], folder)
+    await program.until('prints where it listens', () => program.out.includes(`127.0.0.1:${port}`))
+    program.port = port
+    return program
+  }
+
+  type Got = { status: number, body: string }
+  type HowToGet = { agent?: Agent, localAddress?: string, headers?: Record<string, string> }
+
+  /** One GET through node:http, which lets a test choose the connection and the address it comes from. */
+  function got(port: number, path: string, how: HowToGet = {}): Promise<Got> {
+    return new Promise((resolve, reject) => {
+      const signal = AbortSignal.timeout(BOUND_MS)
+      http_get({ host: '127.0.0.1', port, path, agent: false, signal, ...how }, response => {
+        let body = ''
+        response.setEncoding('utf8').on('data', (piece: string) => { body += piece }).on('error', reject)
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, body }))
+      }).on('error', reject)
+    })
+  }
+
+  describe('chapters', { concurrency: 3 }, () => {
+    it('the module: a page of your own, the article for the rest', async t => {
+      const { port } = await start_chapter(t, 'hello.ts')
+      assert.equal(body_of(await ask(port, 'GET /hello')), 'Hello!\n')
+      assert.match(await ask(port, 'GET /'), /Wow, TypeScript Server/)
+    })
+
+    it('each program has its file name, is short and passes the strict type check', async t => {
+      for (const { chapter, name, code } of programs) {
+        assert.match(name, /^\w+\.ts$/, `a block under ${chapter} begins with its file name`)
+        assert.ok(code.split('\n').length <= 42, `${name} is short`)
+      }
+      const { compilerOptions } = JSON.parse(text_of('tsconfig.json')) as { compilerOptions: object }
+      writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({
+        compilerOptions: { ...compilerOptions, typeRoots: [join(HERE, 'node_modules/@types')] },
+        files: programs.map(({ name }) => name),
+      }))
+      const check = await run(t, [NODE, join(HERE, 'node_modules/typescript/bin/tsc'), '-p', folder])
+      assert.deepEqual([check.out + check.err, check.code], ['', 0])
+    })
+
+    // guests.ts has its own test, because its file is for one program at a time
+    const serving = programs.filter(({ name, code }) => /\blisten\(|\bserve\(/.test(code) && name !== 'guests.ts')
+
+    it('each program that serves runs by tsx, too', async t => {
+      // one process runs them all; but a cluster starts its program again for each worker
+      const is_cluster = ({ code }: Block): boolean => code.includes('node:cluster'), ports = new Map<string, number>()
+      for (const block of serving) if (!is_cluster(block)) ports.set(block.name, await free_port())
+      const imports = Array.from(ports, ([name, port]) => `process.argv[2] = '${port}'\nawait import('./${name}')\n`)
+      writeFileSync(join(folder, 'all.ts'), imports.join(''))
+      const together = new Program(t, [...TSX, 'all.ts'], folder)
+      for (const { name } of serving.filter(is_cluster)) ports.set(name, (await start_chapter(t, name, TSX)).port)
+      for (const [name, port] of ports) {
+        await together.until(`has started ${name}`, () => accepts(port))
+        assert.match(await ask(port), /^(?:HTTP\/1\.1 (?:200|404) |Yes$)/, name)
+      }
+    })
+
+    async function has_no_port(t: Scope, name: string, port: number): Promise<void> {
+      const { code, out, err } = await run(t, [newer_node, '--no-warnings', name, String(port)], folder)
+      assert.deepEqual([code, out], [1, ''], name)
+      assert.match(err, /^[^\n]*EADDRINUSE[^\n]*\n$/, name)
+    }
+
+    it('each program that serves says in one line that its port is taken', { skip: no_newer_node }, async t => {
+      const { port } = await start(t, { host: '' })
+      for (const { name } of serving) await has_no_port(t, name, port)
+    })
+
+    it('line by line: the server of section 2 on its own', async t => {
+      const { port } = await start_chapter(t, 'yes.ts')
+      const { out } = await run(t, [...TSX, join(HERE, 'client.ts'), `127.0.0.1:${port}`])
+      assert.equal(out, 'reply is: Yes\n')
+    })
+
+    /** The processes of a cluster's workers. */
+    async function workers_of(t: Scope, { child }: Program): Promise<number[]> {
+      const { out } = await run(t, ['ps', '-A', '-o', 'ppid=,pid=,args='])
+      const worker = new RegExp(`^ *${child.pid} +(\\d+) .*cluster\\.ts`, 'gm')
+      return Array.from(out.matchAll(worker), ([, pid]) => Number(pid))
+    }
+
+    it('1: a worker that dies takes only its own connections, and is replaced; SIGTERM drains all', async t => {
+      const program = await start_chapter(t, 'cluster.ts'), { port } = program
+      const process_of = async (agent?: Agent): Promise<number> =>
+        Number((await got(port, '/process', agent ? { agent } : {})).body)
+      const pids = new Set<number>(), workers = Math.max(2, availableParallelism())
+      await until('every core has a worker', async () => pids.add(await process_of()).size === workers)
+
+      const clients = await Promise.all(Array.from({ length: 40 }, async () => {
+        const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+        t.after(() => agent.destroy())
+        return { agent, pid: await process_of(agent), failures: 0, answers: 0 }
+      }))
+      const victim = clients[0]?.pid ?? 0
+      let killed = false, over = false
+      const load = clients.map(async client => {
+        while (!over) try {
+          const pid = await process_of(client.agent)
+          if (killed && pid !== victim) client.answers++
+        } catch {
+          client.failures++
+        }
+      })
+      await pause(300)
+      process.kill(victim, 'SIGKILL')
+      killed = true
+      await until('all are answered after the death', () => clients.every(({ answers }) => answers > 0))
+      over = true
+      await Promise.all(load)
+      for (const { pid, failures } of clients) {
+        const whose = pid === victim ? 'the dead' : 'a living'
+        assert.ok(failures <= (pid === victim ? 1 : 0), `${failures} failures with ${whose} worker`)
+      }
+      pids.delete(victim)
+      await until('the dead worker is replaced', async () => pids.add(await process_of()).size === workers)
+
+      const second = await run(t, [...RUNNER, 'cluster.ts', String(port)], folder)
+      assert.match(second.err, /^[^\n]*EADDRINUSE[^\n]*\n$/)
+      assert.equal(second.code, 1)
+
+      // in progress: a request of which the server has a half
+      const half = 'POST /process HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab'
+      const halves = Array.from({ length: 8 }, () => new Peer(port, GET + half))
+      for (const peer of halves) await peer.comes('</html>')
+      program.child.kill('SIGTERM')
+      await until('nobody is let in any more', async () => !await accepts(port))
+      for (const peer of halves) {
+        peer.write('cd')
+        assert.match(await peer.closed(), /<\/html>\nHTTP\/1\.1 405 [^]*\r\nConnection: close\r\n/)
+      }
+      assert.equal(await until('it has ended', program.exit), 0, program.err)
+      for (const pid of pids) assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
+    })
+
+    it('1: a worker that dies while it starts is replaced too', async t => {
+      const program = await start_chapter(t, 'cluster.ts'), all = Math.max(2, availableParallelism())
+      const workers = (): Promise<number[]> => workers_of(t, program)
+      await until('there are all workers', async () => (await workers()).length === all)
+      for (let round = 0; round < 3; round++) {
+        const before = await workers()
+        for (const pid of before.slice(1)) process.kill(pid, 'SIGKILL')
+        // these are killed in the next round, before they can have listened
+        await until('there are new workers', async () => (await workers()).some(pid => !before.includes(pid)))
+      }
+      await until('there are all workers again', async () => (await workers()).length === all)
+      assert.equal(status_of(await ask(program.port, 'GET /process')), 200)
+    })
+
+    it('1: if the first worker dies before it listens, one line says so', async t => {
+      // before the program itself is loaded
+      const dies = "if (cluster.isWorker) process.kill(process.pid, 'SIGKILL')"
+      const dying = `data:text/javascript,import cluster from 'node:cluster'; ${dies}`
+      const program = new Program(t, [...RUNNER, '--import', dying, 'cluster.ts', String(await free_port())], folder)
+      assert.equal(await until('it has ended', program.exit), 1)
+      assert.equal(program.err, 'SIGKILL ended the first worker before it listened\n')
+    })
+
+    it('2: the time at /time, the article for the rest', async t => {
+      const { port } = await start_chapter(t, 'time.ts')
+      // the page has whole seconds
+      const before = Date.now() - 1000
+      const response = await fetch(`http://127.0.0.1:${port}/time`)
+      assert.equal(response.headers.get('content-type'), 'text/plain')
+      assert.equal(response.headers.get('cache-control'), 'no-store')
+      const first = Date.parse(await response.text())
+      assert.ok(before < first && first <= Date.now())
+      await until('time passes', async () => Date.parse((await got(port, '/time')).body) > first)
+      assert.equal(status_of(await ask(port, 'POST /time')), 405)
+      assert.equal(body_of(await ask(port, 'HEAD /time')), '')
+      assert.match(await ask(port, 'GET /'), /<p>Wow, TypeScript Server<\/p>/)
+      assert.equal(body_of(await ask(port, 'GET /test.jpg')), PICTURE)
+    })
+
+    it('3: the guest book keeps what is typed, as it was typed', { skip: no_newer_node }, async t => {
+      rmSync(join(folder, 'guests.db'), { force: true })
+      const first = await start_chapter(t, 'guests.ts'), { port } = first
+      const names = [
+        `O'Neil "the <b>bold</b>" & sons`, '王小明', '👩‍👩‍👧 🎉', '<script>alert(1)</script>',
+        "Robert'); DROP TABLE guests;--", '" onmouseover="alert(1)', '&lt;&#60;&amp;', '100% + 1 = ?', '${1}',
+        '中'.repeat(300),
+      ]
+      const post = (name?: string): Promise<Response> => fetch(`http://127.0.0.1:${port}/guests`, {
+        method: 'POST', body: new URLSearchParams(name === undefined ? {} : { name }), redirect: 'manual',
+      })
+      for (const name of names) {
+        const response = await post(name)
+        assert.deepEqual([response.status, response.headers.get('location')], [303, '/guests'])
+      }
+      for (const nobody of [undefined, '', ' ']) assert.equal((await post(nobody)).status, 303)
+      assert.equal((await post('x'.repeat(5000))).status, 413)
+
+      const page = (await got(port, '/guests')).body
+      const items = Array.from(page.matchAll(/<li>(.*)<\/li>/g), ([, item = '']) => item)
+      for (const item of items) assert.doesNotMatch(item, /[<>"']/)
+      const typed = items.map(item => item.replace(/&#(\d+);/g, (_, code) => String.fromCharCode(Number(code))))
+      assert.deepEqual(typed, names.toReversed())
+      assert.match(await ask(port, 'GET /guests'), /\r\nContent-Type: text\/html; charset=utf-8\r\n/)
+      assert.equal(status_of(await ask(port, 'DELETE /guests')), 405)
+      assert.match((await got(port, '/')).body, /Wow, TypeScript Server/)
+
+      first.end()
+      await until('it has ended', first.exit)
+      // node:sqlite is newer than Node 20, on which tsx runs
+      const second = await start_chapter(t, 'guests.ts', newer_node === NODE ? TSX : RUNNER)
+      assert.equal((await got(second.port, '/guests')).body, page, 'after a restart')
+      await has_no_port(t, 'guests.ts', second.port)
+    })
+
+    it("4: node:http gives the article's two contents too", async t => {
+      const theirs = await start_chapter(t, 'higher.ts'), ours = await start(t)
+      const seen = async (to: Started | number, line: string): Promise<(string | undefined)[]> => {
+        const reply = await ask(to, line), length = field_of(reply, 'Content-Length')
+        // node:http leaves the length out of a HEAD's answer
+        const fields = [field_of(reply, 'Content-Type'), ...line.startsWith('GET') ? [length] : []]
+        return [reply.split('\r\n')[0], ...fields, body_of(reply)]
+      }
+      for (const line of ['GET /', 'GET /test.jpg', 'GET /other', 'HEAD /', 'HEAD /test.jpg']) {
+        assert.deepEqual(await seen(theirs.port, line), await seen(ours, line))
+      }
+      assert.match(await ask(theirs.port, 'POST /'), /^HTTP\/1\.1 405 [^]*\r\nAllow: GET, HEAD\r\n/)
+    })
+
+    it('4: a folder is served, and no way leads out of it', async t => {
+      const program = await start_chapter(t, 'folder.ts'), { port } = program
+      const SERVED: [path: string, type: string, body: string][] = [
+        ['/', 'text/html; charset=utf-8', '<p>Hello'],
+        ['/index.html?/../x', 'text/html; charset=utf-8', '<p>Hello'],
+        ['/STYLE.CSS', 'text/css; charset=utf-8', 'p {}'],
+        ['/data.bin', 'application/octet-stream', '\0\x01'],
+        ['/a%20b.txt', 'text/plain; charset=utf-8', 'spaced'],
+        ['/%E4%B8%AD%E6%96%87.txt', 'text/plain; charset=utf-8', '你好'],
+        ['/sub/', 'text/html; charset=utf-8', 'below'],
+        ['/sub%2findex.html', 'text/html; charset=utf-8', 'below'],
+        ['/within.txt', 'text/plain; charset=utf-8', 'spaced'],
+      ]
+      for (const [path, type, body] of SERVED) {
+        const response = await fetch(`http://127.0.0.1:${port}${path}`)
+        assert.deepEqual([response.status, response.headers.get('content-type')], [200, type], path)
+        assert.equal(await response.text(), body, path)
+      }
+      assert.match(await ask(port, 'HEAD /'), /^HTTP\/1\.1 200 [^]*\r\nContent-Length: 8\r\n[^]*\r\n\r\n$/)
+      const MOVED = [['/sub', '/sub/'], ['/sub?a=/b?c', '/sub/?a=/b?c'], ['/%73ub', '/%73ub/']] as const
+      for (const [path, location] of MOVED) {
+        const reply = await ask(port, `GET ${path}`)
+        assert.deepEqual([status_of(reply), field_of(reply, 'Location')], [301, location], path)
+      }
+      assert.equal(status_of(await ask(port, 'POST /')), 405)
+
+      const REFUSED = [
+        '/../secret.txt', '/..%2fsecret.txt', '/%2e%2e/secret.txt', '/%2E%2E%2Fsecret.txt', '/.%2e/secret.txt',
+        '/sub/../../secret.txt', '/sub/..', '/..', '/.', '/./index.html', '/..\\secret.txt', '/..%5csecret.txt',
+        '/%5c..%5csecret.txt', '/sub%5cindex.html', '/index.html%00', '/../secret.txt%00.html', '/%00',
+        '/%252e%252e/secret.txt', '/%c0%ae%c0%ae/secret.txt', '/%ff', '/%', '/%2', '/%zz', '//secret.txt', '//sub',
+        `/${folder}/secret.txt`, `/%2f${folder.slice(1)}/secret.txt`, '/file:///etc/passwd', '//etc/passwd',
+        '/%2fetc%2fpasswd', '/etc/passwd', 'http://a/../secret.txt', 'http://a/%2e%2e/secret.txt',
+        '/../public-not/secret.txt', '/out.txt', '/out/secret.txt', '/out/', '/out', '/sibling.txt',
+        '/back\\slash.txt', '/back%5cslash.txt', '/linked/', '/linked/index.html', '/lost.txt', '/round', '/pipe',
+        '/.env', '/%2eenv', '/sub/../.env', '/index.html/', '/empty/', '/nothing', `/${'a'.repeat(300)}`,
+        `/${'a/'.repeat(3000)}`, '../secret.txt', 'secret.txt', '/constructor',
+      ]
+      for (const path of REFUSED) {
+        const reply = await ask(port, `GET ${path}`)
+        assert.match(reply, /^HTTP\/1\.1 40[04] /, path)
+        assert.doesNotMatch(reply, /SECRET|root:/, path)
+      }
+      for (const path of ['/%', '/%2', '/%zz', '/%ff', '/%c0%ae']) {
+        assert.equal(status_of(await ask(port, `GET ${path}`)), 400, path)
+      }
+      assert.equal(program.err, '', 'no refusal is a failure')
+    })
+
+    it("4: a form's fields, from the URL and from the body", async t => {
+      const { port } = await start_chapter(t, 'form.ts')
+      const fields = 'name=%E7%8E%8B+%26+%3Cb%3E&question=a?b=c&empty=&name=again'
+      const text = 'name is 王 & <b>\nquestion is a?b=c\nempty is \nname is again\n'
+      assert.equal((await got(port, `/form?${fields}`)).body, text)
+      const posted = await fetch(`http://127.0.0.1:${port}/form?name=other`, { method: 'POST', body: fields })
+      assert.equal(await posted.text(), text)
+      assert.equal((await got(port, '/form')).body, '')
+      for (const line of ['GET //', 'GET //form', 'GET /', 'POST /', 'OPTIONS *', 'CONNECT a:99999']) {
+        assert.notEqual(status_of(await ask(port, line)), 500, line)
+      }
+    })
+
+    /** Functions of the fetch standard, one for each path, behind the README's adapter. */
+    const OWN = `import { serve } from './server.ts'
+import { from_fetch } from './fetch.ts'
+const cookies = [['Set-Cookie', 'a=1; Path=/'], ['Set-Cookie', 'b=2'], ['X-Own', 'v\\xe9']]
+const answers = {
+  '/cookies': request => new Response(request.method === 'HEAD' ? null : 'ok', { headers: cookies }),
+  '/none': () => new Response(null, { status: 204 }),
+  '/unchanged': () => new Response(null, { status: 304, headers: { ETag: '"1"' } }),
+  '/away': () => Response.redirect('http://elsewhere/', 303),
+  '/error': () => { throw new Error('on purpose') },
+  '/bytes': async request => new Response(await request.arrayBuffer(), {
+    headers: { 'Content-Type': request.headers.get('content-type') ?? 'none' },
+  }),
+}
+const say = ({ method, url, headers }) => Response.json({ method, url, field: headers.get('x-field') })
+const handler = async request => (answers[new URL(request.url).pathname] ?? say)(request)
+const port = Number(process.argv[2]), s = serve({ port, answer: from_fetch(handler) })
+s.on('listening', () => console.log('127.0.0.1:' + port))`
+
+    it('5: a function of the fetch standard is an answer', async t => {
+      const app = await start_chapter(t, 'app.ts')
+      was_run.add('fetch.ts')
+      assert.equal((await got(app.port, '/hello')).body, 'Hello, 127.0.0.1!\n')
+      assert.equal((await got(app.port, '/hello?name=Vamei')).body, 'Hello, Vamei!\n')
+      assert.equal(body_of(await ask(app.port, 'POST /echo', ['Content-Length: 2'], 'hi')), 'hi')
+      assert.deepEqual(await got(app.port, '/nothing'), { status: 404, body: 'Not here\n' })
+
+      writeFileSync(join(folder, 'own.ts'), OWN)
+      const own = await start_chapter(t, 'own.ts'), { port } = own, at = `http://127.0.0.1:${port}`
+      const cookies = await fetch(`${at}/cookies`)
+      assert.deepEqual(cookies.headers.getSetCookie(), ['a=1; Path=/', 'b=2'])
+      assert.deepEqual([cookies.headers.get('x-own'), await cookies.text()], ['v\xe9', 'ok'])
+
+      const bytes = Uint8Array.from({ length: 100_000 }, (_, i) => i * 7)
+      const put = { method: 'PUT', body: bytes, headers: { 'Content-Type': 'image/x-own' } }
+      const echoed = await fetch(`${at}/bytes`, put)
+      assert.equal(echoed.headers.get('content-type'), 'image/x-own')
+      assert.deepEqual(new Uint8Array(await echoed.arrayBuffer()), bytes)
+      const chunks = '2\r\nab\r\n1\r\nc\r\n0\r\n\r\n'
+      assert.equal(body_of(await ask(port, 'POST /bytes', ['Transfer-Encoding: chunked'], chunks)), 'abc')
+
+      const seen = async (line: string, fields: string[] = [], body = ''): Promise<unknown> => {
+        const { method, url, field } = JSON.parse(body_of(await ask(port, line, fields, body)))
+        return [method, url, field]
+      }
+      const fields = ['X-Field: one', 'X-Field: two']
+      assert.deepEqual(await seen('GET /a%20b?c=d', fields), ['GET', 'http://a/a%20b?c=d', 'one, two'])
+      assert.deepEqual(await seen('DELETE //other/x'), ['DELETE', 'http://a//other/x', null])
+      assert.deepEqual(await seen('GET http://named:81/x'), ['GET', 'http://named:81/x', null])
+      assert.deepEqual(await seen('GET /', ['Content-Length: 2'], 'hi'), ['GET', 'http://a/', null])
+      assert.match(await exchange(port, 'GET /old HTTP/1.0\r\n\r\n'), /"url":"http:\/\/localhost\/old"/)
+
+      const without_date = (reply: string): string => reply.replace(/\r\nDate: .*/, '')
+      const whole = without_date(await ask(port, 'GET /cookies')), head = without_date(await ask(port, 'HEAD /cookies'))
+      assert.equal(head + 'ok', whole)
+      for (const path of ['/none', '/unchanged']) {
+        assert.match(await ask(port, `GET ${path}`), /^HTTP\/1\.1 (?:204|304) (?:(?!content-length)[^])*\r\n\r\n$/i)
+      }
+      const away = await ask(port, 'GET /away')
+      assert.deepEqual([status_of(away), field_of(away, 'Location')], [303, 'http://elsewhere/'])
+
+      assert.equal(own.err, '')
+      assert.equal(status_of(await ask(port, 'GET /error')), 500)
+      await own.until('names the error', () => own.err.includes('on purpose'))
+      const others = [
+        ['CONNECT a:80', 405], ['CONNECT /', 400], ['connect /', 501], ['TRACE /', 405], ['track /', 501],
+        ['OPTIONS *', 204],
+      ] as const
+      for (const [line, status] of others) assert.equal(status_of(await ask(port, line)), status, line)
+      const no_url = await exchange(port, lines('GET / HTTP/1.1', 'Host: a:99999', 'Connection: close', ''))
+      assert.equal(status_of(no_url), 400)
+      assert.equal((await got(port, '/')).status, 200)
+    })
+
+    /** Handlers that do not come to an end, and what has become of them. */
+    const ENDLESS = `import { serve } from './server.ts'
+import { from_fetch } from './fetch.ts'
+const piece = new Uint8Array(65_536), seen = { open: 0, cancelled: 0 }
+const start = () => { seen.open++ }, cancel = () => { seen.open--; seen.cancelled++ }
+const answers = {
+  '/endless': () => new Response(new ReadableStream({ start, cancel, pull: async controller => {
+    await new Promise(setImmediate)
+    controller.enqueue(piece)
+  } })),
+  '/silent': () => new Response(new ReadableStream({ start, cancel })),
+  '/never': request => new Promise((resolve, reject) => {
+    start()
+    request.signal.addEventListener('abort', () => {
+      cancel()
+      reject(request.signal.reason)
+    })
+  }),
+  '/most': () => new Response(new Uint8Array(4_194_304)),
+  '/more': () => new Response(new Uint8Array(4_194_305)),
+  '/failing': () => new Response(new ReadableStream({ pull: controller => controller.error(new Error('on purpose')) })),
+  '/teapot': () => new Response('short', { status: 418 }),
+  '/addr': (request, addr) => Response.json(addr),
+  '/seen': () => {
+    globalThis.gc()
+    const { heapUsed, external } = process.memoryUsage()
+    return Response.json({ ...seen, held: heapUsed + external })
+  },
+}
+const handler = (request, addr) => answers[new URL(request.url).pathname](request, addr)
+const port = Number(process.argv[2]), s = serve({ port, answer: from_fetch(handler) })
+s.on('listening', () => console.log('127.0.0.1:' + port))`
+    type Seen = { open: number, cancelled: number, held: number }
+
+    async function start_endless(t: Scope): Promise<{ program: Program, port: number, seen: () => Promise<Seen> }> {
+      writeFileSync(join(folder, 'endless.ts'), ENDLESS)
+      const [node = '', ...args] = TSX
+      const program = await start_chapter(t, 'endless.ts', [node, '--expose-gc', ...args]), { port } = program
+      return { program, port, seen: async () => JSON.parse((await got(port, '/seen')).body) as Seen }
+    }
+
+    it('5: a body without end is cancelled, and fills no memory', async t => {
+      const { program, port, seen } = await start_endless(t)
+      const refusal = { status: 501, body: 'A response has 4194304 bytes at most, because nothing is streamed here.\n' }
+      const ask_20_times = (): Promise<void[]> => Promise.all(Array.from({ length: 20 }, async () => {
+        assert.deepEqual(await got(port, '/endless'), refusal)
+      }))
+      await ask_20_times()
+      const before = await seen()
+      for (let i = 0; i < 5; i++) await ask_20_times()
+      const after = await seen()
+      assert.deepEqual([after.open, after.cancelled], [0, 120])
+      // the bodies were 400 MiB
+      assert.ok(after.held < before.held + 67_108_864, `${before.held} bytes before, ${after.held} after`)
+
+      assert.equal((await got(port, '/most')).body.length, 4_194_304)
+      assert.deepEqual(await got(port, '/more'), refusal)
+      assert.equal(status_of(await ask(port, 'HEAD /endless')), 501)
+      assert.match(await ask(port, 'GET /teapot'), /^HTTP\/1\.1 418 I'm a Teapot\r\n/)
+      assert.match((await got(port, '/addr')).body, /^\["127\.0\.0\.1",\d+\]$/)
+      assert.equal(status_of(await exchange(port, request('POST /addr', 'Content-Length: 1048577'))), 413)
+      assert.equal(program.err, '')
+      assert.equal((await got(port, '/failing')).status, 500)
+      await program.until('names the error', () => program.err.includes('GET /failing failed: Error: on purpose'))
+    })
+
+    it('5: what a client has asked for is cancelled when it leaves', async t => {
+      const { program, port, seen } = await start_endless(t)
+      for (const path of ['/endless', '/silent', '/never']) {
+        const peers = Array.from({ length: 20 }, () => new Peer(port, request(`GET ${path}`)))
+        if (path !== '/endless') await until('all are at work', async () => (await seen()).open === 20)
+        for (const peer of peers) peer.socket.resetAndDestroy()
+        await until(`${path} is cancelled`, async () => (await seen()).open === 0)
+      }
+      assert.equal(program.err, '')
+    })
+
+    const no_nginx = !command('nginx') ? 'nginx is not installed'
+      : process.platform !== 'linux' && 'a second address of this computer is wanted, as on Linux'
+
+    /** Runs nginx with the README's configuration, its ports replaced. */
+    async function start_nginx(t: Scope, ...servers: number[]): Promise<number> {
+      const [block] = blocks.filter(({ language }) => language === 'nginx')
+      assert.ok(block)
+      const port = await free_port(), file = join(folder, `nginx-${port}.conf`)
+      const [first = 0, second = 0] = servers
+      let code = block.code
+      for (const [from, to] of Object.entries({ ':8001': first, ':8002': second, 'listen 8000': port })) {
+        assert.equal(count(code, from), 1)
+        code = code.replace(from, from.replace(/\d+/, String(to)))
+      }
+      const modules = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
+      const temporary = modules.map(name => `${name}_temp_path ${folder}/${name};`)
+      writeFileSync(file, `daemon off; worker_processes 1; pid ${file}.pid; error_log ${file}.log;
+${process.getuid?.() === 0 ? 'user root;' : ''} events {} http { access_log off; ${temporary.join(' ')}\n${code} }`)
+      await new Program(t, ['nginx', '-c', file], folder).until('listens', () => accepts(port))
+      return port
+    }
+
+    it('6: behind nginx one of two may die, and no client sees it', { skip: no_nginx }, async t => {
+      const servers = [await start_chapter(t, 'who.ts'), await start_chapter(t, 'who.ts')] as const
+      const port = await start_nginx(t, servers[0].port, servers[1].port)
+      const process_of = async (): Promise<string> => {
+        const { status, body } = await got(port, '/who')
+        assert.equal(status, 200)
+        return /^You are 127\.0\.0\.1, this is process (\d+)\n$/.exec(body)?.[1] ?? assert.fail(body)
+      }
+      const pids = new Set<string>()
+      await until('both have answered', async () => pids.add(await process_of()).size === 2)
+
+      let over = false, answers = 0
+      const load = Promise.all(Array.from({ length: 16 }, async () => {
+        for (; !over; answers++) await process_of()
+      }))
+      const more = (than: number): Promise<unknown> =>
+        Promise.race([until(`there are more than ${than} answers`, () => answers > than), load])
+      await more(200)
+      servers[0].end()
+      await more(answers + 400)
+      over = true
+      await load
+      pids.clear()
+      for (let i = 0; i < 20; i++) pids.add(await process_of())
+      assert.equal(pids.size, 1)
+
+      // a visitor's own X-Forwarded-For does not count, neither through nginx nor past it
+      const headers = { 'X-Forwarded-For': '192.0.2.66' }
+      for (const [to, localAddress] of [[port, '127.0.0.2'], [servers[1].port, '127.0.0.3']] as const) {
+        const { body } = await got(to, '/who', { headers, localAddress })
+        assert.ok(body.startsWith(`You are ${localAddress},`), body)
+      }
+      assert.equal(status_of(await exchange(port, 'GET /who HTTP/1.0\r\n\r\n')), 200)
+    })
+
+    it('6: nginx keeps its connections to the servers, and sends no POST twice', { skip: no_nginx }, async t => {
+      let connections = 0, posts = 0
+      const { port: upstream } = await start(t, create_http_server((request, response) => {
+        if (request.method !== 'POST') return response.end(request.headers.host)
+        posts++
+        return request.socket.destroy()
+      }).on('connection', () => { connections++ }))
+      const port = await start_nginx(t, upstream, upstream)
+      for (let i = 0; i < 50; i++) {
+        assert.equal((await got(port, '/', { headers: { Host: `name:${port}` } })).body, `name:${port}`)
+      }
+      assert.ok(connections <= 4, `${connections} connections for 50 requests`)
+      assert.equal((await fetch(`http://127.0.0.1:${port}/`, { method: 'POST', body: 'x' })).status, 502)
+      assert.equal(posts, 1)
+    })
+  })
+
+  it('every program of the README was run', () => {
+    const expected = programs.map(({ name }) => name).filter(name => name !== 'guests.ts' || !no_newer_node)
+    assert.deepEqual(expected.filter(name => !was_run.has(name)), [])
+  })
+})
+
+describe('two suites at a time', { concurrency: 2 }, () => beside.forEach(start => start()))
+
 describe('hard to knock over', { concurrency: 4 }, () => {
   /** Loaded into a Node program: when asked, it tells what the program holds and how many timers it has made. */
   const LOOK = 'data:text/javascript,' + encodeURIComponent(`
@@ -4052,643 +4692,3 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
     })
   })
 })
-
-describe_beside('the README', 1, () => {
-  const READMES = ['README.md', 'README.zh-CN.md']
-  const text_of = (file: string): string => readFileSync(join(HERE, file), 'utf8')
-
-  type Block = { chapter: string, language: string, name: string, code: string }
-
-  /** The fenced blocks of a README, with the heading they stand under and the file name in their first line. */
-  function blocks_of(readme: string): Block[] {
-    const heading_or_block = /^#+ (.*)|^```(\w*)\n((?:(?:\/\/|#) (\S+)\n)?[^]*?)^```$/gm
-    let chapter = ''
-    return Array.from(text_of(readme).matchAll(heading_or_block), match => {
-      const [, heading, language = '', code = '', name = ''] = match
-      chapter = heading ?? chapter
-      return { chapter, language: heading === undefined ? language : 'heading', name, code }
-    }).filter(block => block.language !== 'heading')
-  }
-
-  const blocks = blocks_of('README.md'), programs = blocks.filter(block => block.language === 'ts')
-
-  it('both languages have the same code', () => {
-    const code_of = (readme: string): string[] =>
-      blocks_of(readme).filter(block => /^(?:ts|nginx|sh)$/.test(block.language)).map(block => block.code)
-    assert.ok(programs.length >= 9)
-    assert.deepEqual(code_of('README.zh-CN.md'), code_of('README.md'))
-  })
-
-  /** A link in a table of a README, as [`code`](file.ts#L1), with its quotes, its code, its file and its number. */
-  const LINK = /\[(`+) ?(.+?) ?\1\]\((\w+\.ts)#L(\d+)\)/g
-
-  /**
-   * A README with the right line numbers in its links: that of the first line with the code, from the line of the link
-   * before in the same table on, or else from the beginning. `wrong` gets what was wrong.
-   */
-  function with_anchors(readme: string, wrong: string[]): string {
-    let line_before: Record<string, number> = {}
-    return text_of(readme).split('\n').map(row => {
-      if (!row.startsWith('|')) line_before = {}
-      return row.replace(LINK, (link: string, _quotes: string, escaped: string, file: string, number: string) => {
-        const code = escaped.replaceAll('\\|', '|'), all = text_of(file).split('\n')
-        const after = all.findIndex((line, i) => i >= (line_before[file] ?? 0) && line.includes(code))
-        const line = after < 0 ? all.findIndex(line => line.includes(code)) : after
-        const right = line < 0 ? link : link.replace(`#L${number})`, `#L${line + 1})`)
-        if (line < 0) wrong.push(`${readme}: ${link} is on no line`)
-        else if (right !== link) wrong.push(`${readme}: ${link} is line ${line + 1}`)
-        line_before[file] = Math.max(line, 0)
-        return right
-      })
-    }).join('\n')
-  }
-
-  it('links each line that it names to that line', () => {
-    const wrong: string[] = [], mends = process.env['WOW_ANCHORS'] === '1'
-    for (const readme of READMES) {
-      assert.ok(Array.from(text_of(readme).matchAll(LINK)).length > 25)
-      const right = with_anchors(readme, wrong)
-      if (mends) writeFileSync(join(HERE, readme), right)
-    }
-    assert.deepEqual(wrong.filter(link => !mends || link.endsWith('on no line')), [], '`npm run anchors` mends numbers')
-  })
-
-  it('names no file that is not there', () => {
-    for (const readme of READMES) {
-      for (const [, path = ''] of text_of(readme).matchAll(/(?:\]\(|src=")(?!https?:|#)([^)#"]+)/g)) {
-        assert.ok(existsSync(join(HERE, path)), path)
-      }
-    }
-  })
-
-  it('installs the tarball that npm pack makes of this version', () => {
-    const { name, version } = JSON.parse(text_of('package.json')) as { name: string, version: string }
-    for (const readme of READMES) {
-      const tarballs = Array.from(text_of(readme).matchAll(/\b[\w.-]+\.tgz\b/g), ([tarball]) => tarball)
-      assert.deepEqual(tarballs, [`${name}-${version}.tgz`], readme)
-    }
-  })
-
-  /** A clone, with the chapters' programs in it; and the package, for those that use it. */
-  const folder = join(SCRATCH, 'chapters'), PACKAGE = join(folder, 'node_modules/wow-server')
-  const strips_types = (version: string): boolean => /^v(?:22\.(?:1[89]|[2-9]\d)|2[3-9]|[3-9]\d)\./.test(version)
-  /** a Node that runs TypeScript as it is, and has SQLite */
-  const newer_node = strips_types(process.version) ? NODE : command('node24', 'node22', 'node26') ?? ''
-  const no_newer_node = !newer_node && `Node ${process.version} runs no TypeScript, and no newer one is installed`
-  const was_run = new Set<string>()
-
-  before(() => {
-    mkdirSync(PACKAGE, { recursive: true })
-    for (const name of ['package.json', 'dist']) cpSync(join(HERE, name), join(PACKAGE, name), { recursive: true })
-    for (const name of ['client.ts', 'test.jpg']) copyFileSync(join(HERE, name), join(folder, name))
-    writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
-    // on a busy machine an honest client may be slow
-    writeFileSync(join(folder, 'server.ts'), with_limits(text_of('server.ts')))
-    writeFileSync(join(PACKAGE, 'dist/server.js'), with_limits(text_of('dist/server.js')))
-    for (const { name, code } of programs) writeFileSync(join(folder, name), code)
-    make_public()
-  })
-
-  /** What chapter 4 serves: files in the folder `public`, and ways out of it. */
-  function make_public(): void {
-    for (const made of ['public/sub', 'public/empty', 'public/linked', 'public-not']) {
-      mkdirSync(join(folder, made), { recursive: true })
-    }
-    const files: [path: string, text: string][] = [
-      ['index.html', '<p>Hello'], ['STYLE.CSS', 'p {}'], ['data.bin', '\0\x01'], ['a b.txt', 'spaced'],
-      ['中文.txt', '你好'], ['sub/index.html', 'below'], ['.env', 'SECRET'], ['back\\slash.txt', 'SECRET'],
-      ['../secret.txt', 'SECRET'], ['../public-not/secret.txt', 'SECRET'],
-    ]
-    for (const [path, text] of files) writeFileSync(join(folder, 'public', path), text)
-    const links: [path: string, target: string][] = [
-      ['within.txt', 'a b.txt'], ['out.txt', '../secret.txt'], ['sibling.txt', '../public-not/secret.txt'],
-      ['out', '..'], ['linked/index.html', '../../secret.txt'], ['lost.txt', 'nowhere'], ['round', 'round'],
-    ]
-    for (const [path, target] of links) symlinkSync(target, join(folder, 'public', path))
-    spawnSync('mkfifo', [join(folder, 'public/pipe')])
-  }
-
-  /** Runs TypeScript as it is; a newer Node begins in half the time that tsx takes. */
-  const RUNNER = no_newer_node ? TSX : [newer_node]
-
-  /** Copies and runs, as the README says. */
-  async function start_chapter(t: Scope, name: string, node = RUNNER): Promise<Program> {
-    was_run.add(name)
-    const port = await free_port(), program = new Program(t, [...node, name, String(port)], folder)
-    await program.until('prints where it listens', () => program.out.includes(`127.0.0.1:${port}`))
-    program.port = port
-    return program
-  }
-
-  type Got = { status: number, body: string }
-  type HowToGet = { agent?: Agent, localAddress?: string, headers?: Record<string, string> }
-
-  /** One GET through node:http, which lets a test choose the connection and the address it comes from. */
-  function got(port: number, path: string, how: HowToGet = {}): Promise<Got> {
-    return new Promise((resolve, reject) => {
-      const signal = AbortSignal.timeout(BOUND_MS)
-      http_get({ host: '127.0.0.1', port, path, agent: false, signal, ...how }, response => {
-        let body = ''
-        response.setEncoding('utf8').on('data', (piece: string) => { body += piece }).on('error', reject)
-        response.on('end', () => resolve({ status: response.statusCode ?? 0, body }))
-      }).on('error', reject)
-    })
-  }
-
-  describe('chapters', { concurrency: 3 }, () => {
-    it('the module: a page of your own, the article for the rest', async t => {
-      const { port } = await start_chapter(t, 'hello.ts')
-      assert.equal(body_of(await ask(port, 'GET /hello')), 'Hello!\n')
-      assert.match(await ask(port, 'GET /'), /Wow, TypeScript Server/)
-    })
-
-    it('each program has its file name, is short and passes the strict type check', async t => {
-      for (const { chapter, name, code } of programs) {
-        assert.match(name, /^\w+\.ts$/, `a block under ${chapter} begins with its file name`)
-        assert.ok(code.split('\n').length <= 42, `${name} is short`)
-      }
-      const { compilerOptions } = JSON.parse(text_of('tsconfig.json')) as { compilerOptions: object }
-      writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({
-        compilerOptions: { ...compilerOptions, typeRoots: [join(HERE, 'node_modules/@types')] },
-        files: programs.map(({ name }) => name),
-      }))
-      const check = await run(t, [NODE, join(HERE, 'node_modules/typescript/bin/tsc'), '-p', folder])
-      assert.deepEqual([check.out + check.err, check.code], ['', 0])
-    })
-
-    // guests.ts has its own test, because its file is for one program at a time
-    const serving = programs.filter(({ name, code }) => /\blisten\(|\bserve\(/.test(code) && name !== 'guests.ts')
-
-    it('each program that serves runs by tsx, too', async t => {
-      // one process runs them all; but a cluster starts its program again for each worker
-      const is_cluster = ({ code }: Block): boolean => code.includes('node:cluster'), ports = new Map<string, number>()
-      for (const block of serving) if (!is_cluster(block)) ports.set(block.name, await free_port())
-      const imports = Array.from(ports, ([name, port]) => `process.argv[2] = '${port}'\nawait import('./${name}')\n`)
-      writeFileSync(join(folder, 'all.ts'), imports.join(''))
-      const together = new Program(t, [...TSX, 'all.ts'], folder)
-      for (const { name } of serving.filter(is_cluster)) ports.set(name, (await start_chapter(t, name, TSX)).port)
-      for (const [name, port] of ports) {
-        await together.until(`has started ${name}`, () => accepts(port))
-        assert.match(await ask(port), /^(?:HTTP\/1\.1 (?:200|404) |Yes$)/, name)
-      }
-    })
-
-    async function has_no_port(t: Scope, name: string, port: number): Promise<void> {
-      const { code, out, err } = await run(t, [newer_node, '--no-warnings', name, String(port)], folder)
-      assert.deepEqual([code, out], [1, ''], name)
-      assert.match(err, /^[^\n]*EADDRINUSE[^\n]*\n$/, name)
-    }
-
-    it('each program that serves says in one line that its port is taken', { skip: no_newer_node }, async t => {
-      const { port } = await start(t, { host: '' })
-      for (const { name } of serving) await has_no_port(t, name, port)
-    })
-
-    it('line by line: the server of section 2 on its own', async t => {
-      const { port } = await start_chapter(t, 'yes.ts')
-      const { out } = await run(t, [...TSX, join(HERE, 'client.ts'), `127.0.0.1:${port}`])
-      assert.equal(out, 'reply is: Yes\n')
-    })
-
-    /** The processes of a cluster's workers. */
-    async function workers_of(t: Scope, { child }: Program): Promise<number[]> {
-      const { out } = await run(t, ['ps', '-A', '-o', 'ppid=,pid=,args='])
-      const worker = new RegExp(`^ *${child.pid} +(\\d+) .*cluster\\.ts`, 'gm')
-      return Array.from(out.matchAll(worker), ([, pid]) => Number(pid))
-    }
-
-    it('1: a worker that dies takes only its own connections, and is replaced; SIGTERM drains all', async t => {
-      const program = await start_chapter(t, 'cluster.ts'), { port } = program
-      const process_of = async (agent?: Agent): Promise<number> =>
-        Number((await got(port, '/process', agent ? { agent } : {})).body)
-      const pids = new Set<number>(), workers = Math.max(2, availableParallelism())
-      await until('every core has a worker', async () => pids.add(await process_of()).size === workers)
-
-      const clients = await Promise.all(Array.from({ length: 40 }, async () => {
-        const agent = new Agent({ keepAlive: true, maxSockets: 1 })
-        t.after(() => agent.destroy())
-        return { agent, pid: await process_of(agent), failures: 0, answers: 0 }
-      }))
-      const victim = clients[0]?.pid ?? 0
-      let killed = false, over = false
-      const load = clients.map(async client => {
-        while (!over) try {
-          const pid = await process_of(client.agent)
-          if (killed && pid !== victim) client.answers++
-        } catch {
-          client.failures++
-        }
-      })
-      await pause(300)
-      process.kill(victim, 'SIGKILL')
-      killed = true
-      await until('all are answered after the death', () => clients.every(({ answers }) => answers > 0))
-      over = true
-      await Promise.all(load)
-      for (const { pid, failures } of clients) {
-        const whose = pid === victim ? 'the dead' : 'a living'
-        assert.ok(failures <= (pid === victim ? 1 : 0), `${failures} failures with ${whose} worker`)
-      }
-      pids.delete(victim)
-      await until('the dead worker is replaced', async () => pids.add(await process_of()).size === workers)
-
-      const second = await run(t, [...RUNNER, 'cluster.ts', String(port)], folder)
-      assert.match(second.err, /^[^\n]*EADDRINUSE[^\n]*\n$/)
-      assert.equal(second.code, 1)
-
-      // in progress: a request of which the server has a half
-      const half = 'POST /process HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab'
-      const halves = Array.from({ length: 8 }, () => new Peer(port, GET + half))
-      for (const peer of halves) await peer.comes('</html>')
-      program.child.kill('SIGTERM')
-      await until('nobody is let in any more', async () => !await accepts(port))
-      for (const peer of halves) {
-        peer.write('cd')
-        assert.match(await peer.closed(), /<\/html>\nHTTP\/1\.1 405 [^]*\r\nConnection: close\r\n/)
-      }
-      assert.equal(await until('it has ended', program.exit), 0, program.err)
-      for (const pid of pids) assert.throws(() => process.kill(pid, 0), { code: 'ESRCH' })
-    })
-
-    it('1: a worker that dies while it starts is replaced too', async t => {
-      const program = await start_chapter(t, 'cluster.ts'), all = Math.max(2, availableParallelism())
-      const workers = (): Promise<number[]> => workers_of(t, program)
-      await until('there are all workers', async () => (await workers()).length === all)
-      for (let round = 0; round < 3; round++) {
-        const before = await workers()
-        for (const pid of before.slice(1)) process.kill(pid, 'SIGKILL')
-        // these are killed in the next round, before they can have listened
-        await until('there are new workers', async () => (await workers()).some(pid => !before.includes(pid)))
-      }
-      await until('there are all workers again', async () => (await workers()).length === all)
-      assert.equal(status_of(await ask(program.port, 'GET /process')), 200)
-    })
-
-    it('1: if the first worker dies before it listens, one line says so', async t => {
-      // before the program itself is loaded
-      const dies = "if (cluster.isWorker) process.kill(process.pid, 'SIGKILL')"
-      const dying = `data:text/javascript,import cluster from 'node:cluster'; ${dies}`
-      const program = new Program(t, [...RUNNER, '--import', dying, 'cluster.ts', String(await free_port())], folder)
-      assert.equal(await until('it has ended', program.exit), 1)
-      assert.equal(program.err, 'SIGKILL ended the first worker before it listened\n')
-    })
-
-    it('2: the time at /time, the article for the rest', async t => {
-      const { port } = await start_chapter(t, 'time.ts')
-      // the page has whole seconds
-      const before = Date.now() - 1000
-      const response = await fetch(`http://127.0.0.1:${port}/time`)
-      assert.equal(response.headers.get('content-type'), 'text/plain')
-      assert.equal(response.headers.get('cache-control'), 'no-store')
-      const first = Date.parse(await response.text())
-      assert.ok(before < first && first <= Date.now())
-      await until('time passes', async () => Date.parse((await got(port, '/time')).body) > first)
-      assert.equal(status_of(await ask(port, 'POST /time')), 405)
-      assert.equal(body_of(await ask(port, 'HEAD /time')), '')
-      assert.match(await ask(port, 'GET /'), /<p>Wow, TypeScript Server<\/p>/)
-      assert.equal(body_of(await ask(port, 'GET /test.jpg')), PICTURE)
-    })
-
-    it('3: the guest book keeps what is typed, as it was typed', { skip: no_newer_node }, async t => {
-      rmSync(join(folder, 'guests.db'), { force: true })
-      const first = await start_chapter(t, 'guests.ts'), { port } = first
-      const names = [
-        `O'Neil "the <b>bold</b>" & sons`, '王小明', '👩‍👩‍👧 🎉', '<script>alert(1)</script>',
-        "Robert'); DROP TABLE guests;--", '" onmouseover="alert(1)', '&lt;&#60;&amp;', '100% + 1 = ?', '${1}',
-        '中'.repeat(300),
-      ]
-      const post = (name?: string): Promise<Response> => fetch(`http://127.0.0.1:${port}/guests`, {
-        method: 'POST', body: new URLSearchParams(name === undefined ? {} : { name }), redirect: 'manual',
-      })
-      for (const name of names) {
-        const response = await post(name)
-        assert.deepEqual([response.status, response.headers.get('location')], [303, '/guests'])
-      }
-      for (const nobody of [undefined, '', ' ']) assert.equal((await post(nobody)).status, 303)
-      assert.equal((await post('x'.repeat(5000))).status, 413)
-
-      const page = (await got(port, '/guests')).body
-      const items = Array.from(page.matchAll(/<li>(.*)<\/li>/g), ([, item = '']) => item)
-      for (const item of items) assert.doesNotMatch(item, /[<>"']/)
-      const typed = items.map(item => item.replace(/&#(\d+);/g, (_, code) => String.fromCharCode(Number(code))))
-      assert.deepEqual(typed, names.toReversed())
-      assert.match(await ask(port, 'GET /guests'), /\r\nContent-Type: text\/html; charset=utf-8\r\n/)
-      assert.equal(status_of(await ask(port, 'DELETE /guests')), 405)
-      assert.match((await got(port, '/')).body, /Wow, TypeScript Server/)
-
-      first.end()
-      await until('it has ended', first.exit)
-      // node:sqlite is newer than Node 20, on which tsx runs
-      const second = await start_chapter(t, 'guests.ts', newer_node === NODE ? TSX : RUNNER)
-      assert.equal((await got(second.port, '/guests')).body, page, 'after a restart')
-      await has_no_port(t, 'guests.ts', second.port)
-    })
-
-    it("4: node:http gives the article's two contents too", async t => {
-      const theirs = await start_chapter(t, 'higher.ts'), ours = await start(t)
-      const seen = async (to: Started | number, line: string): Promise<(string | undefined)[]> => {
-        const reply = await ask(to, line), length = field_of(reply, 'Content-Length')
-        // node:http leaves the length out of a HEAD's answer
-        const fields = [field_of(reply, 'Content-Type'), ...line.startsWith('GET') ? [length] : []]
-        return [reply.split('\r\n')[0], ...fields, body_of(reply)]
-      }
-      for (const line of ['GET /', 'GET /test.jpg', 'GET /other', 'HEAD /', 'HEAD /test.jpg']) {
-        assert.deepEqual(await seen(theirs.port, line), await seen(ours, line))
-      }
-      assert.match(await ask(theirs.port, 'POST /'), /^HTTP\/1\.1 405 [^]*\r\nAllow: GET, HEAD\r\n/)
-    })
-
-    it('4: a folder is served, and no way leads out of it', async t => {
-      const program = await start_chapter(t, 'folder.ts'), { port } = program
-      const SERVED: [path: string, type: string, body: string][] = [
-        ['/', 'text/html; charset=utf-8', '<p>Hello'],
-        ['/index.html?/../x', 'text/html; charset=utf-8', '<p>Hello'],
-        ['/STYLE.CSS', 'text/css; charset=utf-8', 'p {}'],
-        ['/data.bin', 'application/octet-stream', '\0\x01'],
-        ['/a%20b.txt', 'text/plain; charset=utf-8', 'spaced'],
-        ['/%E4%B8%AD%E6%96%87.txt', 'text/plain; charset=utf-8', '你好'],
-        ['/sub/', 'text/html; charset=utf-8', 'below'],
-        ['/sub%2findex.html', 'text/html; charset=utf-8', 'below'],
-        ['/within.txt', 'text/plain; charset=utf-8', 'spaced'],
-      ]
-      for (const [path, type, body] of SERVED) {
-        const response = await fetch(`http://127.0.0.1:${port}${path}`)
-        assert.deepEqual([response.status, response.headers.get('content-type')], [200, type], path)
-        assert.equal(await response.text(), body, path)
-      }
-      assert.match(await ask(port, 'HEAD /'), /^HTTP\/1\.1 200 [^]*\r\nContent-Length: 8\r\n[^]*\r\n\r\n$/)
-      const MOVED = [['/sub', '/sub/'], ['/sub?a=/b?c', '/sub/?a=/b?c'], ['/%73ub', '/%73ub/']] as const
-      for (const [path, location] of MOVED) {
-        const reply = await ask(port, `GET ${path}`)
-        assert.deepEqual([status_of(reply), field_of(reply, 'Location')], [301, location], path)
-      }
-      assert.equal(status_of(await ask(port, 'POST /')), 405)
-
-      const REFUSED = [
-        '/../secret.txt', '/..%2fsecret.txt', '/%2e%2e/secret.txt', '/%2E%2E%2Fsecret.txt', '/.%2e/secret.txt',
-        '/sub/../../secret.txt', '/sub/..', '/..', '/.', '/./index.html', '/..\\secret.txt', '/..%5csecret.txt',
-        '/%5c..%5csecret.txt', '/sub%5cindex.html', '/index.html%00', '/../secret.txt%00.html', '/%00',
-        '/%252e%252e/secret.txt', '/%c0%ae%c0%ae/secret.txt', '/%ff', '/%', '/%2', '/%zz', '//secret.txt', '//sub',
-        `/${folder}/secret.txt`, `/%2f${folder.slice(1)}/secret.txt`, '/file:///etc/passwd', '//etc/passwd',
-        '/%2fetc%2fpasswd', '/etc/passwd', 'http://a/../secret.txt', 'http://a/%2e%2e/secret.txt',
-        '/../public-not/secret.txt', '/out.txt', '/out/secret.txt', '/out/', '/out', '/sibling.txt',
-        '/back\\slash.txt', '/back%5cslash.txt', '/linked/', '/linked/index.html', '/lost.txt', '/round', '/pipe',
-        '/.env', '/%2eenv', '/sub/../.env', '/index.html/', '/empty/', '/nothing', `/${'a'.repeat(300)}`,
-        `/${'a/'.repeat(3000)}`, '../secret.txt', 'secret.txt', '/constructor',
-      ]
-      for (const path of REFUSED) {
-        const reply = await ask(port, `GET ${path}`)
-        assert.match(reply, /^HTTP\/1\.1 40[04] /, path)
-        assert.doesNotMatch(reply, /SECRET|root:/, path)
-      }
-      for (const path of ['/%', '/%2', '/%zz', '/%ff', '/%c0%ae']) {
-        assert.equal(status_of(await ask(port, `GET ${path}`)), 400, path)
-      }
-      assert.equal(program.err, '', 'no refusal is a failure')
-    })
-
-    it("4: a form's fields, from the URL and from the body", async t => {
-      const { port } = await start_chapter(t, 'form.ts')
-      const fields = 'name=%E7%8E%8B+%26+%3Cb%3E&question=a?b=c&empty=&name=again'
-      const text = 'name is 王 & <b>\nquestion is a?b=c\nempty is \nname is again\n'
-      assert.equal((await got(port, `/form?${fields}`)).body, text)
-      const posted = await fetch(`http://127.0.0.1:${port}/form?name=other`, { method: 'POST', body: fields })
-      assert.equal(await posted.text(), text)
-      assert.equal((await got(port, '/form')).body, '')
-      for (const line of ['GET //', 'GET //form', 'GET /', 'POST /', 'OPTIONS *', 'CONNECT a:99999']) {
-        assert.notEqual(status_of(await ask(port, line)), 500, line)
-      }
-    })
-
-    /** Functions of the fetch standard, one for each path, behind the README's adapter. */
-    const OWN = `import { serve } from './server.ts'
-import { from_fetch } from './fetch.ts'
-const cookies = [['Set-Cookie', 'a=1; Path=/'], ['Set-Cookie', 'b=2'], ['X-Own', 'v\\xe9']]
-const answers = {
-  '/cookies': request => new Response(request.method === 'HEAD' ? null : 'ok', { headers: cookies }),
-  '/none': () => new Response(null, { status: 204 }),
-  '/unchanged': () => new Response(null, { status: 304, headers: { ETag: '"1"' } }),
-  '/away': () => Response.redirect('http://elsewhere/', 303),
-  '/error': () => { throw new Error('on purpose') },
-  '/bytes': async request => new Response(await request.arrayBuffer(), {
-    headers: { 'Content-Type': request.headers.get('content-type') ?? 'none' },
-  }),
-}
-const say = ({ method, url, headers }) => Response.json({ method, url, field: headers.get('x-field') })
-const handler = async request => (answers[new URL(request.url).pathname] ?? say)(request)
-const port = Number(process.argv[2]), s = serve({ port, answer: from_fetch(handler) })
-s.on('listening', () => console.log('127.0.0.1:' + port))`
-
-    it('5: a function of the fetch standard is an answer', async t => {
-      const app = await start_chapter(t, 'app.ts')
-      was_run.add('fetch.ts')
-      assert.equal((await got(app.port, '/hello')).body, 'Hello, 127.0.0.1!\n')
-      assert.equal((await got(app.port, '/hello?name=Vamei')).body, 'Hello, Vamei!\n')
-      assert.equal(body_of(await ask(app.port, 'POST /echo', ['Content-Length: 2'], 'hi')), 'hi')
-      assert.deepEqual(await got(app.port, '/nothing'), { status: 404, body: 'Not here\n' })
-
-      writeFileSync(join(folder, 'own.ts'), OWN)
-      const own = await start_chapter(t, 'own.ts'), { port } = own, at = `http://127.0.0.1:${port}`
-      const cookies = await fetch(`${at}/cookies`)
-      assert.deepEqual(cookies.headers.getSetCookie(), ['a=1; Path=/', 'b=2'])
-      assert.deepEqual([cookies.headers.get('x-own'), await cookies.text()], ['v\xe9', 'ok'])
-
-      const bytes = Uint8Array.from({ length: 100_000 }, (_, i) => i * 7)
-      const put = { method: 'PUT', body: bytes, headers: { 'Content-Type': 'image/x-own' } }
-      const echoed = await fetch(`${at}/bytes`, put)
-      assert.equal(echoed.headers.get('content-type'), 'image/x-own')
-      assert.deepEqual(new Uint8Array(await echoed.arrayBuffer()), bytes)
-      const chunks = '2\r\nab\r\n1\r\nc\r\n0\r\n\r\n'
-      assert.equal(body_of(await ask(port, 'POST /bytes', ['Transfer-Encoding: chunked'], chunks)), 'abc')
-
-      const seen = async (line: string, fields: string[] = [], body = ''): Promise<unknown> => {
-        const { method, url, field } = JSON.parse(body_of(await ask(port, line, fields, body)))
-        return [method, url, field]
-      }
-      const fields = ['X-Field: one', 'X-Field: two']
-      assert.deepEqual(await seen('GET /a%20b?c=d', fields), ['GET', 'http://a/a%20b?c=d', 'one, two'])
-      assert.deepEqual(await seen('DELETE //other/x'), ['DELETE', 'http://a//other/x', null])
-      assert.deepEqual(await seen('GET http://named:81/x'), ['GET', 'http://named:81/x', null])
-      assert.deepEqual(await seen('GET /', ['Content-Length: 2'], 'hi'), ['GET', 'http://a/', null])
-      assert.match(await exchange(port, 'GET /old HTTP/1.0\r\n\r\n'), /"url":"http:\/\/localhost\/old"/)
-
-      const without_date = (reply: string): string => reply.replace(/\r\nDate: .*/, '')
-      const whole = without_date(await ask(port, 'GET /cookies')), head = without_date(await ask(port, 'HEAD /cookies'))
-      assert.equal(head + 'ok', whole)
-      for (const path of ['/none', '/unchanged']) {
-        assert.match(await ask(port, `GET ${path}`), /^HTTP\/1\.1 (?:204|304) (?:(?!content-length)[^])*\r\n\r\n$/i)
-      }
-      const away = await ask(port, 'GET /away')
-      assert.deepEqual([status_of(away), field_of(away, 'Location')], [303, 'http://elsewhere/'])
-
-      assert.equal(own.err, '')
-      assert.equal(status_of(await ask(port, 'GET /error')), 500)
-      await own.until('names the error', () => own.err.includes('on purpose'))
-      const others = [
-        ['CONNECT a:80', 405], ['CONNECT /', 400], ['connect /', 501], ['TRACE /', 405], ['track /', 501],
-        ['OPTIONS *', 204],
-      ] as const
-      for (const [line, status] of others) assert.equal(status_of(await ask(port, line)), status, line)
-      const no_url = await exchange(port, lines('GET / HTTP/1.1', 'Host: a:99999', 'Connection: close', ''))
-      assert.equal(status_of(no_url), 400)
-      assert.equal((await got(port, '/')).status, 200)
-    })
-
-    /** Handlers that do not come to an end, and what has become of them. */
-    const ENDLESS = `import { serve } from './server.ts'
-import { from_fetch } from './fetch.ts'
-const piece = new Uint8Array(65_536), seen = { open: 0, cancelled: 0 }
-const start = () => { seen.open++ }, cancel = () => { seen.open--; seen.cancelled++ }
-const answers = {
-  '/endless': () => new Response(new ReadableStream({ start, cancel, pull: async controller => {
-    await new Promise(setImmediate)
-    controller.enqueue(piece)
-  } })),
-  '/silent': () => new Response(new ReadableStream({ start, cancel })),
-  '/never': request => new Promise((resolve, reject) => {
-    start()
-    request.signal.addEventListener('abort', () => {
-      cancel()
-      reject(request.signal.reason)
-    })
-  }),
-  '/most': () => new Response(new Uint8Array(4_194_304)),
-  '/more': () => new Response(new Uint8Array(4_194_305)),
-  '/failing': () => new Response(new ReadableStream({ pull: controller => controller.error(new Error('on purpose')) })),
-  '/teapot': () => new Response('short', { status: 418 }),
-  '/addr': (request, addr) => Response.json(addr),
-  '/seen': () => {
-    globalThis.gc()
-    const { heapUsed, external } = process.memoryUsage()
-    return Response.json({ ...seen, held: heapUsed + external })
-  },
-}
-const handler = (request, addr) => answers[new URL(request.url).pathname](request, addr)
-const port = Number(process.argv[2]), s = serve({ port, answer: from_fetch(handler) })
-s.on('listening', () => console.log('127.0.0.1:' + port))`
-    type Seen = { open: number, cancelled: number, held: number }
-
-    async function start_endless(t: Scope): Promise<{ program: Program, port: number, seen: () => Promise<Seen> }> {
-      writeFileSync(join(folder, 'endless.ts'), ENDLESS)
-      const [node = '', ...args] = TSX
-      const program = await start_chapter(t, 'endless.ts', [node, '--expose-gc', ...args]), { port } = program
-      return { program, port, seen: async () => JSON.parse((await got(port, '/seen')).body) as Seen }
-    }
-
-    it('5: a body without end is cancelled, and fills no memory', async t => {
-      const { program, port, seen } = await start_endless(t)
-      const refusal = { status: 501, body: 'A response has 4194304 bytes at most, because nothing is streamed here.\n' }
-      const ask_20_times = (): Promise<void[]> => Promise.all(Array.from({ length: 20 }, async () => {
-        assert.deepEqual(await got(port, '/endless'), refusal)
-      }))
-      await ask_20_times()
-      const before = await seen()
-      for (let i = 0; i < 5; i++) await ask_20_times()
-      const after = await seen()
-      assert.deepEqual([after.open, after.cancelled], [0, 120])
-      // the bodies were 400 MiB
-      assert.ok(after.held < before.held + 67_108_864, `${before.held} bytes before, ${after.held} after`)
-
-      assert.equal((await got(port, '/most')).body.length, 4_194_304)
-      assert.deepEqual(await got(port, '/more'), refusal)
-      assert.equal(status_of(await ask(port, 'HEAD /endless')), 501)
-      assert.match(await ask(port, 'GET /teapot'), /^HTTP\/1\.1 418 I'm a Teapot\r\n/)
-      assert.match((await got(port, '/addr')).body, /^\["127\.0\.0\.1",\d+\]$/)
-      assert.equal(status_of(await exchange(port, request('POST /addr', 'Content-Length: 1048577'))), 413)
-      assert.equal(program.err, '')
-      assert.equal((await got(port, '/failing')).status, 500)
-      await program.until('names the error', () => program.err.includes('GET /failing failed: Error: on purpose'))
-    })
-
-    it('5: what a client has asked for is cancelled when it leaves', async t => {
-      const { program, port, seen } = await start_endless(t)
-      for (const path of ['/endless', '/silent', '/never']) {
-        const peers = Array.from({ length: 20 }, () => new Peer(port, request(`GET ${path}`)))
-        if (path !== '/endless') await until('all are at work', async () => (await seen()).open === 20)
-        for (const peer of peers) peer.socket.resetAndDestroy()
-        await until(`${path} is cancelled`, async () => (await seen()).open === 0)
-      }
-      assert.equal(program.err, '')
-    })
-
-    const no_nginx = !command('nginx') ? 'nginx is not installed'
-      : process.platform !== 'linux' && 'a second address of this computer is wanted, as on Linux'
-
-    /** Runs nginx with the README's configuration, its ports replaced. */
-    async function start_nginx(t: Scope, ...servers: number[]): Promise<number> {
-      const [block] = blocks.filter(({ language }) => language === 'nginx')
-      assert.ok(block)
-      const port = await free_port(), file = join(folder, `nginx-${port}.conf`)
-      const [first = 0, second = 0] = servers
-      let code = block.code
-      for (const [from, to] of Object.entries({ ':8001': first, ':8002': second, 'listen 8000': port })) {
-        assert.equal(count(code, from), 1)
-        code = code.replace(from, from.replace(/\d+/, String(to)))
-      }
-      const modules = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
-      const temporary = modules.map(name => `${name}_temp_path ${folder}/${name};`)
-      writeFileSync(file, `daemon off; worker_processes 1; pid ${file}.pid; error_log ${file}.log;
-${process.getuid?.() === 0 ? 'user root;' : ''} events {} http { access_log off; ${temporary.join(' ')}\n${code} }`)
-      await new Program(t, ['nginx', '-c', file], folder).until('listens', () => accepts(port))
-      return port
-    }
-
-    it('6: behind nginx one of two may die, and no client sees it', { skip: no_nginx }, async t => {
-      const servers = [await start_chapter(t, 'who.ts'), await start_chapter(t, 'who.ts')] as const
-      const port = await start_nginx(t, servers[0].port, servers[1].port)
-      const process_of = async (): Promise<string> => {
-        const { status, body } = await got(port, '/who')
-        assert.equal(status, 200)
-        return /^You are 127\.0\.0\.1, this is process (\d+)\n$/.exec(body)?.[1] ?? assert.fail(body)
-      }
-      const pids = new Set<string>()
-      await until('both have answered', async () => pids.add(await process_of()).size === 2)
-
-      let over = false, answers = 0
-      const load = Promise.all(Array.from({ length: 16 }, async () => {
-        for (; !over; answers++) await process_of()
-      }))
-      const more = (than: number): Promise<unknown> =>
-        Promise.race([until(`there are more than ${than} answers`, () => answers > than), load])
-      await more(200)
-      servers[0].end()
-      await more(answers + 400)
-      over = true
-      await load
-      pids.clear()
-      for (let i = 0; i < 20; i++) pids.add(await process_of())
-      assert.equal(pids.size, 1)
-
-      // a visitor's own X-Forwarded-For does not count, neither through nginx nor past it
-      const headers = { 'X-Forwarded-For': '192.0.2.66' }
-      for (const [to, localAddress] of [[port, '127.0.0.2'], [servers[1].port, '127.0.0.3']] as const) {
-        const { body } = await got(to, '/who', { headers, localAddress })
-        assert.ok(body.startsWith(`You are ${localAddress},`), body)
-      }
-      assert.equal(status_of(await exchange(port, 'GET /who HTTP/1.0\r\n\r\n')), 200)
-    })
-
-    it('6: nginx keeps its connections to the servers, and sends no POST twice', { skip: no_nginx }, async t => {
-      let connections = 0, posts = 0
-      const { port: upstream } = await start(t, create_http_server((request, response) => {
-        if (request.method !== 'POST') return response.end(request.headers.host)
-        posts++
-        return request.socket.destroy()
-      }).on('connection', () => { connections++ }))
-      const port = await start_nginx(t, upstream, upstream)
-      for (let i = 0; i < 50; i++) {
-        assert.equal((await got(port, '/', { headers: { Host: `name:${port}` } })).body, `name:${port}`)
-      }
-      assert.ok(connections <= 4, `${connections} connections for 50 requests`)
-      assert.equal((await fetch(`http://127.0.0.1:${port}/`, { method: 'POST', body: 'x' })).status, 502)
-      assert.equal(posts, 1)
-    })
-  })
-
-  it('every program of the README was run', () => {
-    const expected = programs.map(({ name }) => name).filter(name => name !== 'guests.ts' || !no_newer_node)
-    assert.deepEqual(expected.filter(name => !was_run.has(name)), [])
-  })
-})
-
-describe('two suites at a time', { concurrency: 2 }, () => beside.forEach(start => start()))

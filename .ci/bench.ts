@@ -18,6 +18,7 @@ import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
+import { send } from '../client.ts'
 
 const AUTOCANNON = 'autocannon@8.0.0'
 type Autocannon = (options: object) => Promise<{ '2xx': number, non2xx: number, errors: number }>
@@ -251,18 +252,13 @@ async function messaging(port: number, load: Load, connections: number): Promise
 }
 
 /** An answer with status 200, whole as it is on the wire; '' if there is none. */
-function answer_of(port: number, message: string): Promise<string> {
-  return new Promise(resolve => {
-    let text = ''
-    const socket = connect(port, '127.0.0.1').setTimeout(5000, () => socket.destroy()).setEncoding('latin1')
-    socket.on('error', () => {}).on('close', () => resolve('')).on('data', data => {
-      text += data
-      const [head = '', body = ''] = text.split('\r\n\r\n')
-      if (body.length !== Number(/content-length: *(\d+)/i.exec(head)?.[1])) return
-      resolve(head.startsWith('HTTP/1.1 200 ') ? text : '')
-      socket.destroy()
-    }).write(message)
-  })
+async function answer_of(port: number, message: string): Promise<string> {
+  try {
+    const reply = Buffer.from(await send(`127.0.0.1:${port}`, message, { silent_ms: 5_000 })).toString('latin1')
+    return reply.startsWith('HTTP/1.1 200 ') ? reply : ''
+  } catch {
+    return ''
+  }
 }
 
 /** Starts a contender, and resolves once it answers. */
