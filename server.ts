@@ -1049,18 +1049,14 @@ function ask(answer: Answer | undefined, request: Request | undefined, content: 
     const own: unknown = answer(request)
     if (own === undefined || is_content(own)) return own_content(own, request, content)
     // a promise of any kind, of another realm too; or what is wrong
-    return promised_content(own, request, content)
+    return promised_content(own, request, content).catch(error => failed(request, error))
   } catch (error) {
     return failed(request, error)
   }
 }
 
 async function promised_content(own: unknown, request: Request, content: Content | string) {
-  try {
-    return own_content(await own, request, content)
-  } catch (error) {
-    return failed(request, error)
-  }
+  return own_content(await own, request, content)
 }
 
 function own_content(own: unknown, request: Request, content: Content | string): Content | string {
@@ -1072,7 +1068,7 @@ function own_content(own: unknown, request: Request, content: Content | string):
   if (request.method !== 'CONNECT' || own.status >= 300) return own
   // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
   const head = own.head.replace(/Content-Length: \d+\r\n$/, '')
-  return { ...own, head, body: NO_BYTES, short_body: '', close: true }
+  return { ...own, head, body: NO_BYTES, short_body: '' }
 }
 
 const is_content = (value: unknown): value is Content => value instanceof http
