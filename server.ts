@@ -25,7 +25,7 @@ import { inspect, parseArgs, styleText } from 'node:util'
  * Starts the web server of the article's section 3, which also answers the messages of section 2.
  * @param given where to listen, your `answer`, a `log`, a `signal` that stops it, and limits; see `Options`
  * @returns node:net's `Server`, about to listen: 'listening' and 'error' (port in use …) are its events
- * @throws TypeError or RangeError if a limit or the port is not valid, Error if test.jpg is missing
+ * @throws TypeError or RangeError if an option is not valid, Error if test.jpg is missing
  * @example
  * const hello = http`HTTP/1.1 200 OK\nContent-Type: text/plain\n\nHello!\n`
  * serve({ port: 8080, answer: ({ src }) => src === '/hello' ? hello : undefined })
@@ -169,6 +169,8 @@ const MAX_MS = 86_400_000
 
 /** Checks the limits and completes them; makes the log safe. */
 function checked(options: Options): Checked {
+  if (typeof options !== 'object' || options === null)
+    throw new TypeError(`options must be an object such as { port: 8080 }, got ${inspect(options)}`)
   const { answer, log, signal, limits = {} } = options
   for (const [name, value] of Object.entries({ answer, log }))
     if (value !== undefined && typeof value !== 'function')

@@ -2794,7 +2794,7 @@ describe_beside('the README', 1, () => {
 
     it('line by line: the server of section 2 on its own', async t => {
       const { port } = await start_chapter(t, 'yes.ts')
-      const { out } = await run(t, [...TSX, join(HERE, 'client.ts'), `127.0.0.1:${port}`])
+      const { out } = await run(t, [NODE, copy_of('client.ts'), `127.0.0.1:${port}`])
       assert.equal(out, 'reply is: Yes\n')
     })
 
@@ -3118,7 +3118,7 @@ s.on('listening', () => console.log('127.0.0.1:' + port))`
 
     async function start_endless(t: Scope): Promise<{ program: Program, port: number, seen: () => Promise<Seen> }> {
       writeFileSync(join(folder, 'endless.ts'), ENDLESS)
-      const [node = '', ...args] = TSX
+      const [node = '', ...args] = RUNNER
       const program = await start_chapter(t, 'endless.ts', [node, '--expose-gc', ...args]), { port } = program
       return { program, port, seen: async () => JSON.parse((await got(port, '/seen')).body) as Seen }
     }
@@ -4448,7 +4448,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     for (const [kind, head] of [['text', ''], ['HTTP', HEAD]] as const) {
       it(`the client prints no control character as it came (${kind})`, async t => {
         const { port } = await start(t, socket => socket.end(head + NASTY))
-        const { out, err } = await run(t, [...TSX, 'client.ts', `127.0.0.1:${port}`])
+        const { out, err } = await run(t, [NODE, copy_of('client.ts'), `127.0.0.1:${port}`])
         const printed = out + err
         assert.ok(printed.startsWith('reply is: '), printed)
         if (head) assert.ok(printed.includes('\\x1b[2J\\x85\\x5c'), printed)
@@ -4658,6 +4658,13 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
       for (const [name, most] of MOST) for (const times of [2, 12_000_000]) refuses(name, times * most, RangeError)
       for (const [name, most] of MOST) refuses(name, most + 1, RangeError)
       for (const name of ['head_byte', 'HEAD_MS', 'toString', '']) refuses(name, 1, TypeError)
+    })
+
+    it('a port or a handler in place of options is an error that says what is expected', () => {
+      for (const wrong of [8080, '8080', null, () => {}]) {
+        const message = /^TypeError: options must be an object such as \{ port: 8080 \}, got (?:'?8080|null|\[Function)/
+        assert.throws(() => serve(wrong as Options), message)
+      }
     })
 
     it('what is not a signal is an error that says so', () => {
