@@ -550,8 +550,7 @@ class Connection {
   /** Writes what is ready, then reads the next request and hands it over, or waits for it. */
   private proceed(ending: Ending | undefined = this.socket.readableEnded ? 'end' : undefined): void {
     while (!this.socket.destroyed) {
-      const has_to_write = this.last || this.has_much || this.is_full
-      if ((has_to_write || this.reader.unread_bytes === 0) && !this.write()) return
+      if ((this.last || this.has_much || this.is_full) && !this.write()) return
       if (this.last) return this.end()
       const next = this.read(ending)
       if (next === 'continue') this.pending += 'HTTP/1.1 100 Continue\r\n\r\n'
