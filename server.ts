@@ -383,10 +383,9 @@ class Listener extends Server {
   }
 
   hand_over(conn: Connection): void {
-    const { resolve_accept } = this
-    this.resolve_accept = undefined
-    if (resolve_accept) resolve_accept([conn, conn.addr])
+    if (this.resolve_accept) this.resolve_accept([conn, conn.addr])
     else this.ready.push(conn)
+    this.resolve_accept = undefined
   }
 
   /** Not at once: what has arrived is read first, and a log that stops the server interrupts no reading. */
