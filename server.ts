@@ -565,10 +565,10 @@ class Connection {
       return this.reader.read(ending)
     } catch (refusal) {
       if (!(refusal instanceof Refusal)) throw refusal
-      this.message = this.reader.refused
+      const { text, method } = this.reader.refused
       this.server.log('Connected by', this.addr)
-      this.server.log('Request is:', this.message.text)
-      this.send(refusal.content)
+      this.server.log('Request is:', text)
+      this.send(refusal.content, method)
       return undefined
     }
   }
@@ -589,14 +589,14 @@ class Connection {
   }
 
   /** Makes an answer ready to be written; several that are ready together are written together. */
-  private send(content: Content | string): void {
+  private send(content: Content | string, method: string | undefined): void {
     const is_http = typeof content !== 'string'
     if (this.server.log !== silent) this.server.log('Reply is:', is_http ? content.head.split('\r', 1)[0] : content)
     if (!is_http) return void (this.pending += content)
     // this is the last one, too, if the client has ended or the server stops, and nothing is unread
     const nobody_asks = this.socket.readableEnded || this.server.stopping || !this.server.listening
     this.last ||= content.close || nobody_asks && this.reader.unread_bytes === 0
-    const has_body = this.message?.method !== 'HEAD', is_long = has_body && content.body.length > MAX_SHORT_BODY_BYTES
+    const has_body = method !== 'HEAD', is_long = has_body && content.body.length > MAX_SHORT_BODY_BYTES
     this.pending += response_text(content, this.last, has_body)
     if (is_long) this.body = content.body
     // the next slice, or the next answer, is not to wait until this is acknowledged (RFC 1122, 4.2.3.4)
@@ -605,7 +605,7 @@ class Connection {
 
   private finish(content: Content | string): void {
     this.answer = ''
-    if (!this.socket.destroyed) this.send(content)
+    if (!this.socket.destroyed) this.send(content, this.message?.method)
     this.message = undefined
     this.reader.release()
     this.proceed()
@@ -632,7 +632,6 @@ class Connection {
 
   /** Sends the end, and drops what comes: closing with something unread is a reset, which can destroy the answer. */
   private end(): void {
-    this.message = undefined
     this.reader.clear()
     this.enter('write_ms')
     this.socket.end(() => this.enter('linger_ms')).resume()
