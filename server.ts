@@ -596,11 +596,11 @@ class Connection {
     // this is the last one, too, if the client has ended or the server stops, and nothing is unread
     const nobody_asks = this.socket.readableEnded || this.server.stopping || !this.server.listening
     this.last ||= content.close || nobody_asks && this.reader.unread_bytes === 0
-    const has_body = method !== 'HEAD', is_long = has_body && content.body.length > MAX_SHORT_BODY_BYTES
+    const has_body = method !== 'HEAD'
     this.pending += response_text(content, this.last, has_body)
-    if (is_long) this.body = content.body
+    if (has_body && !content.short_body) this.body = content.body
     // the next slice, or the next answer, is not to wait until this is acknowledged (RFC 1122, 4.2.3.4)
-    if (is_long || !this.last) this.socket.setNoDelay(true)
+    if (this.has_much || !this.last) this.socket.setNoDelay(true)
   }
 
   private finish(content: Content | string): void {
