@@ -486,9 +486,7 @@ class Connection {
     if (!(this.answer instanceof Promise)) return this.finish(this.answer)
     // the answers before this one do not wait for it, unless it comes at once
     if (this.pending) setImmediate(() => {
-      // answered meanwhile, or written
-      if (!this.answer || !this.pending) return
-      this.socket.write(this.pending, 'latin1')
+      if (this.pending) this.socket.write(this.pending, 'latin1')
       this.pending = ''
     })
     this.answer.then(content => this.finish(content))
