@@ -544,7 +544,7 @@ class Connection {
     this.since = this.server.now_ms
   }
 
-  /** Writes what is ready, then reads the next request and hands it over, or waits for it. */
+  /** Reads the next request and hands it over; or writes what is ready, and waits for it. */
   private proceed(ending: Ending | undefined = this.socket.readableEnded ? 'end' : undefined): void {
     while (!this.socket.destroyed) {
       if ((this.last || this.has_much || this.is_full) && !this.write()) return
