@@ -423,7 +423,6 @@ type Address = readonly [address: string, port: number]
 //   linger_ms   all is said, the client may still send  → closed
 //
 // A refusal leads from any of the reading states to writing. It knows no pattern: the reader says what to wait for.
-// While an answer is due, it reads some 64 KiB more at most.
 
 type State = 'silent_ms' | Exclude<Need, 'continue'> | 'answering' | 'write_ms' | 'linger_ms'
 
