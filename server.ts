@@ -831,9 +831,9 @@ export class Reader {
       const is_over = (match?.[0] ?? this.text).length > head_bytes
       const is_http = MEANT_AS_HTTP.test(start), may_be_http = is_http || MAY_BE_HTTP.test(start)
       if (is_over && may_be_http) throw this.too_long_head(start)
-      if (match && !is_over && is_http) throw wrong_head(match[0])
+      if (match && is_http) throw wrong_head(match[0])
       const is_meant = this.ending === 'late' ? is_http || /^[A-Z]+$/.test(start) : is_http && start !== '\r'
-      if (this.ending && !match && is_meant) throw cut_off(this.ending)
+      if (this.ending && is_meant) throw cut_off(this.ending)
       if (match || is_over || this.ending) return ''
       const { length } = this.text
       // a head that drips is not matched again for each byte
