@@ -704,8 +704,8 @@ const PLAIN_HEAD   = raw`(?!CONNECT )(${TOKEN}) (?=/)(${TARGET}) HTTP/1\.(\d)\r\
   raw`${PLAIN_FIELDS}${PLAIN_HOST}${PLAIN_FIELDS}\r\n`
 const LINE_END     = raw`(?:\n|\r[^])`
 const WRONG_LINE   = raw`(?!${FIELD_LINE}|\r\n)[^\r\n]*${LINE_END}`
-/** A whole head, which has groups; or one up to its first wrong line. */
-const HEAD = new RegExp(raw`^(?:${PLAIN_HEAD}|${REQUEST_LINE}(?:${FIELD_LINE})*(?:(\r\n)|${WRONG_LINE})|` +
+/** A whole head, which alone ends with an empty line; or one up to its first wrong line. */
+const HEAD = new RegExp(raw`^(?:${PLAIN_HEAD}|${REQUEST_LINE}(?:${FIELD_LINE})*(?:\r\n|${WRONG_LINE})|` +
   raw`(?!${REQUEST_LINE})[^\r\n]*${LINE_END})`)
 /** A first line that is meant as HTTP: it begins as a request line does, names the protocol, or is empty. */
 const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\r\n]*[\t ]HTTP\/|[\r\n])/
@@ -789,14 +789,14 @@ export class Reader {
     return new Received(text, method, src, undefined, close)
   }
 
-  /** What was matched, if it is a whole head: a copy, because a slice would keep the piece in memory. */
-  private whole_head(match: RegExpExecArray | null): string | undefined {
-    const [head = '', method, , , end] = match ?? [], is_whole = (method ?? end) !== undefined
-    return is_whole && head.length <= this.server.limits.head_bytes ? copy_of(head) : undefined
+  /** What was matched, if it is a whole head, or else ''; a copy, because a slice would keep the piece in memory. */
+  private whole_head(match: RegExpExecArray | null): string {
+    const head = match?.[0] ?? ''
+    return head.endsWith('\r\n\r\n') && head.length <= this.server.limits.head_bytes ? copy_of(head) : ''
   }
 
-  private *read_message(whole_head: string | undefined): Steps<Received | undefined> {
-    const head = this.head = whole_head ?? (yield* this.wait_for_head())
+  private *read_message(whole_head: string): Steps<Received | undefined> {
+    const head = this.head = whole_head || (yield* this.wait_for_head())
     if (!head) return this.take_text()
     const { target_bytes, body_bytes } = this.server.limits
     const [method = '', target = '', version = ''] = head.split(/[ \r]/, 3)
