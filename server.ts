@@ -713,7 +713,7 @@ const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\r\n]*[\t ]HTTP\/|[\r\n])/
 const MAY_BE_HTTP = new RegExp(`^(?:${TOKEN}(?: (?:${TARGET}(?: (?:H|HT|HTT|HTTP)?)?)?)?)?$`)
 
 // chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF (RFC 9112, 7.1); an extension may have any field characters
-const CHUNK_LINE = new RegExp(raw`^(?:([\da-fA-F]+)(?:[\t ]*;${VALUE})?\r\n|[^\r\n]*${LINE_END})`)
+const CHUNK_LINE = new RegExp(raw`^(?:0*([1-9a-fA-F][\da-fA-F]*|0)(?:[\t ]*;${VALUE})?\r\n|[^\r\n]*${LINE_END})`)
 const CHUNK_END  = /^(?:(\r\n)|\r[^]|[^\r])/
 const TRAILERS   = new RegExp(raw`^(?:${FIELD_LINE})*(?:(\r\n)|${WRONG_LINE})`)
 
@@ -854,35 +854,30 @@ export class Reader {
   private *read_chunks(): Steps<void> {
     const { head_bytes, body_bytes } = this.server.limits
     for (let room = body_bytes, line_room = head_bytes; ; ) {
-      const { size, extra } = yield* this.read_chunk_line(line_room)
+      const [digits, length] = yield* this.take_match(CHUNK_LINE, 'a chunk size in hexadecimal digits', line_room)
+      const size = parseInt(digits, 16)
+      if (!Number.isSafeInteger(size))
+        throw bad_request(`expected a smaller chunk, got ${shown(digits)} (RFC 9112, 7.1)`)
       if (size > room) throw too_long('413 Content Too Large', 'a body', body_bytes)
       room -= size
-      line_room -= extra
+      // what the line has besides: an extension, and zeros before the size
+      line_room -= length - digits.length - 2
       if (size === 0) return void (yield* this.take_match(TRAILERS, 'field lines after the last chunk', line_room))
       yield* this.take_bytes(size, body_bytes, 2)
       yield* this.take_match(CHUNK_END, 'CR LF after the data of a chunk', 2)
     }
   }
 
-  /** The size of a chunk, and how many bytes its line has besides: an extension, and zeros before the size. */
-  private *read_chunk_line(room: number): Steps<{ size: number, extra: number }> {
-    // the line, which holds the piece it came in, must not be in use while the chunk arrives
-    const [line, digits = ''] = yield* this.take_match(CHUNK_LINE, 'the size of a chunk in hexadecimal digits', room)
-    const size = parseInt(digits, 16)
-    if (!Number.isSafeInteger(size)) throw bad_request(`expected a smaller chunk, got ${shown(line)} (RFC 9112, 7.1)`)
-    return { size, extra: line.length - 2 - size.toString(16).length }
-  }
-
-  /** Waits until a pattern matches what has arrived, and takes that; its first group is undefined for what is wrong. */
-  private *take_match(pattern: RegExp, what: string, room: number): Steps<RegExpExecArray> {
-    for (;;) {
-      const match = pattern.exec(this.text), [text = '', right] = match ?? []
-      if ((match ? text : this.text).length > room)
+  /** Takes what a pattern matches, once that has arrived: its group, which what is wrong has not, and its length. */
+  private *take_match(pattern: RegExp, what: string, room: number): Steps<[group: string, length: number]> {
+    for (; ; yield* this.wait_for_body()) {
+      const [text, group] = pattern.exec(this.text) ?? []
+      if ((text ?? this.text).length > room)
         throw new Refusal('431 Request Header Fields Too Large', 'the chunk extensions and trailers are too long')
-      if (match && right === undefined) throw bad_request(`expected ${what}, got ${shown(text)} (RFC 9112, 7.1)`)
+      if (text === undefined) continue
+      if (group === undefined) throw bad_request(`expected ${what}, got ${shown(text)} (RFC 9112, 7.1)`)
       this.take(text.length)
-      if (match) return match
-      yield* this.wait_for_body()
+      return [group, text.length]
     }
   }
 
