@@ -725,7 +725,7 @@ export class Reader {
   /** no more comes */
   private ending: Ending | undefined
   /** the message that is read: its steps, its head once it is known to be one, its body so far */
-  private steps: Steps<Received | undefined> | undefined
+  private steps: Steps<Received | 'idle_ms'> | undefined
   private head = ''
   private body: Buffer<ArrayBuffer> = NO_BYTES
   private body_length = 0
@@ -752,7 +752,7 @@ export class Reader {
     if (done) this.steps = undefined
     // a slice would keep in memory what is read already
     else if (this.text.length < length) this.text = copy_of(this.text)
-    return value ?? 'idle_ms'
+    return value
   }
 
   /** The part of a refused message that has arrived, for the log. */
@@ -795,7 +795,7 @@ export class Reader {
     return head.endsWith('\r\n\r\n') && head.length <= this.server.limits.head_bytes ? copy_of(head) : ''
   }
 
-  private *read_message(whole_head: string): Steps<Received | undefined> {
+  private *read_message(whole_head: string): Steps<Received | 'idle_ms'> {
     const head = this.head = whole_head || (yield* this.wait_for_head())
     if (!head) return this.take_text()
     const { target_bytes, body_bytes } = this.server.limits
@@ -842,12 +842,12 @@ export class Reader {
     }
   }
 
-  /** All that has arrived, as a text that is not HTTP; undefined for empty lines. */
-  private take_text(): Received | undefined {
-    const { text } = this
-    if (/[^\r\n]/.test(text) && !this.is_first) throw bad_request(`expected another request here, got ${shown(text)}`)
+  /** All that has arrived, as a text that is not HTTP; an empty line is nothing. */
+  private take_text(): Received | 'idle_ms' {
+    const { text } = this, is_empty = !/[^\r\n]/.test(text)
+    if (!is_empty && !this.is_first) throw bad_request(`expected another request here, got ${shown(text)}`)
     this.clear()
-    return /[^\r\n]/.test(text) ? new Received(text) : undefined
+    return is_empty ? 'idle_ms' : new Received(text)
   }
 
   /** Reads a chunked body (RFC 9112, 7.1). Its trailers are dropped (RFC 9110, 6.5.1). */
