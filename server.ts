@@ -749,6 +749,7 @@ export class Reader {
       this.steps = this.read_message(this.whole_head(match))
     }
     const { value, done } = this.steps.next()
+    if (ending && value === 'body_ms') throw cut_off(ending)
     if (done) this.steps = undefined
     // a slice would keep in memory what is read already
     else if (this.text.length < length) this.text = copy_of(this.text)
@@ -870,7 +871,7 @@ export class Reader {
 
   /** Takes what a pattern matches, once that has arrived: its group, which what is wrong has not, and its length. */
   private *take_match(pattern: RegExp, what: string, room: number): Steps<[group: string, length: number]> {
-    for (; ; yield* this.wait_for_body()) {
+    for (; ; yield 'body_ms') {
       const [text, group] = pattern.exec(this.text) ?? []
       if ((text ?? this.text).length > room)
         throw new Refusal('431 Request Header Fields Too Large', 'the chunk extensions and trailers are too long')
@@ -883,15 +884,8 @@ export class Reader {
 
   /** Waits for so many bytes of the body, and keeps them; `most` is all there may be. */
   private *take_bytes(length: number, most: number, growth: number): Steps<void> {
-    for (let missing = length; ; yield* this.wait_for_body()) {
-      missing -= this.keep(missing, most, growth)
-      if (missing === 0) return
-    }
-  }
-
-  private *wait_for_body(): Steps<void> {
-    if (this.ending) throw cut_off(this.ending)
-    yield 'body_ms'
+    let missing = length
+    while ((missing -= this.keep(missing, most, growth)) > 0) yield 'body_ms'
   }
 
   /** Moves what has arrived to the body, which grows to so many times its size, so that bytes are moved seldom. */
