@@ -810,7 +810,7 @@ export class Reader {
     if (length > body_bytes) throw too_long('413 Content Too Large', 'a body', body_bytes)
     if (expects_100 && this.text === '') yield 'continue'
     if (chunked) yield* this.read_chunks()
-    // faster than a chunked one, because its length is known
+    // it may grow faster than a chunked one: since its length is known, nothing is left over in the end
     else yield* this.take_bytes(length, length, 8)
     // the user can see the whole buffer: nothing else is to be in it
     const body = this.body_length > 0 ? this.body.fill(0, this.body_length).subarray(0, this.body_length) : undefined
