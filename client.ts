@@ -374,11 +374,6 @@ function reason_of({ code = '', message }: NodeJS.ErrnoException): string {
   return `connection refused: is the server running? ${server} starts it`
 }
 
-/** The program under the name that its user knows: client.ts, or wow-client where it is installed. */
-function program_name(): string {
-  return basename(process.argv[1] ?? '')
-}
-
 function unexpected(expected: string, got: string): Error {
   const text = got.replace(/\r?\n$/, ''), start = escaped(text.slice(0, 60))
   return new Error(`expected ${expected}, got "${start}${text.length > 60 ? '…' : ''}"`)
@@ -476,7 +471,8 @@ function arguments_of(args: string[]): { host: string, request: string | undefin
 }
 
 function help_text(): string {
-  const name = program_name()
+  // client.ts, or wow-client where it is installed
+  const name = basename(process.argv[1] ?? '')
   return `Usage: ${name} HOST[:PORT] [REQUEST]
 
   HOST      the server's name or address; with a port, an IPv6 address stands in brackets
