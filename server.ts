@@ -422,8 +422,11 @@ type Address = readonly [address: string, port: number]
 //   write_ms    the client takes the answer             → idle, reading, answering, lingering, or cut off
 //   linger_ms   all is said, the client may still send  → closed
 //
-// A refusal leads from any of the reading states to writing. It knows no pattern: the reader says what to wait for.
+// What is refused is handed over as well, so that any reading state may lead to answering. It knows no pattern: the
+// reader says what to wait for.
 
+/** What is sent: a response, or the text of the article's section 2. */
+type Reply = Content | string
 type State = 'silent_ms' | Exclude<Need, 'continue'> | 'answering' | 'write_ms' | 'linger_ms'
 
 /** A socket knows its connection, so that all can share their listeners: thousands that are idle take little memory. */
@@ -453,7 +456,7 @@ class Connection {
   private since: number
   /** what is answered now, and the answer to it; '' before and after */
   private message: Received | undefined
-  private answer: Content | string | Promise<Content | string> = ''
+  private answer: Reply | Promise<Reply> = ''
   /** what is not written yet, and a large body that follows it */
   private pending = ''
   private body: Uint8Array = NO_BYTES
@@ -471,14 +474,14 @@ class Connection {
     this.addr = is_seen ? [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0] : NO_ADDRESS
   }
 
-  /** The request to answer; undefined for a text that is not HTTP. */
+  /** The request to answer; undefined for a text that is not HTTP, and for what was refused. */
   get request(): Request | undefined { return this.message?.method ? this.message : undefined }
 
   /** The text of the request that waits: its head in HTTP, with a character for each byte. */
   recv(): string { return this.message?.text ?? '' }
 
-  /** Takes the answer to send, or the promise of one. */
-  sendall(content: Content | string | Promise<Content | string>): void { this.answer = content }
+  /** Takes the answer to send, or the promise of one; a message that was refused has its own. */
+  sendall(content: Reply | Promise<Reply>): void { this.answer = this.message?.refusal ?? content }
 
   /** Ends the exchange once its answer is sent: the connection is closed, or waits to be accepted again. */
   close(): void {
@@ -548,25 +551,11 @@ class Connection {
     while (!this.socket.destroyed) {
       if ((this.last || this.has_much || this.is_full) && !this.write()) return
       if (this.last) return this.end()
-      const next = this.read(ending)
+      const next = this.reader.read(ending)
       if (next === 'continue') this.pending += 'HTTP/1.1 100 Continue\r\n\r\n'
       else if (next === 'idle_ms' && ending) this.last = true
       else if (typeof next === 'string') return this.write() ? this.wait(next) : undefined
-      else if (next) return this.hand_over(next)
-    }
-  }
-
-  /** What the reader says; undefined if it refuses, which is answered at once. */
-  private read(ending: Ending | undefined): Received | Need | undefined {
-    try {
-      return this.reader.read(ending)
-    } catch (refusal) {
-      if (!(refusal instanceof Refusal)) throw refusal
-      const { text, method } = this.reader.refused
-      this.server.log('Connected by', this.addr)
-      this.server.log('Request is:', text)
-      this.send(refusal.content, method)
-      return undefined
+      else return this.hand_over(next)
     }
   }
 
@@ -586,23 +575,23 @@ class Connection {
   }
 
   /** Makes an answer ready to be written; several that are ready together are written together. */
-  private send(content: Content | string, method: string | undefined): void {
+  private send(content: Reply): void {
     const is_http = typeof content !== 'string'
     if (this.server.log !== silent) this.server.log('Reply is:', is_http ? content.head.split('\r', 1)[0] : content)
     if (!is_http) return void (this.pending += content)
     // this is the last one, too, if the client has ended or the server stops, and nothing is unread
     const nobody_asks = this.socket.readableEnded || this.server.stopping || !this.server.listening
     this.last ||= content.close || nobody_asks && this.reader.unread_bytes === 0
-    const has_body = method !== 'HEAD'
+    const has_body = !this.recv().startsWith('HEAD ')
     this.pending += response_text(content, this.last, has_body)
     if (has_body && !content.short_body) this.body = content.body
     // the next slice, or the next answer, is not to wait until this is acknowledged (RFC 1122, 4.2.3.4)
     if (this.has_much || !this.last) this.socket.setNoDelay(true)
   }
 
-  private finish(content: Content | string): void {
+  private finish(content: Reply): void {
     this.answer = ''
-    if (!this.socket.destroyed) this.send(content, this.message?.method)
+    if (!this.socket.destroyed) this.send(content)
     this.message = undefined
     this.reader.release()
     this.proceed()
@@ -650,7 +639,7 @@ type Steps<Result> = Generator<Need, Result, void>
 /** A request as `answer` gets it. */
 export type Request = Readonly<Pick<Received, 'text' | 'method' | 'src' | 'headers' | 'body' | 'addr' | 'signal'>>
 
-/** A request that was received; or a text that is not HTTP, whose method and src are ''. */
+/** A request that was received; or a text that is not HTTP or is refused, whose method and src are ''. */
 class Received {
   /** the head, with its empty line; a character for each byte (latin1), its target in origin-form */
   readonly text: string
@@ -662,6 +651,8 @@ class Received {
   readonly close: boolean
   /** the client's address and port */
   addr: Address = NO_ADDRESS
+  /** the answer, if it is refused */
+  refusal: Content | undefined
   private made_body: Uint8Array<ArrayBuffer> | undefined
   private made_headers: Headers | undefined
   private controller: AbortController | undefined
@@ -738,28 +729,28 @@ export class Reader {
   get unread_bytes(): number { return this.text.length }
   push(piece: Buffer): void { this.text += piece.toString('latin1') }
 
-  /** Reads on to the next message, or says what is waited for. @throws Refusal */
+  /** Reads on to the next message, which may be refused, or says what is waited for. */
   read(ending?: Ending): Received | Need {
     const { length } = this.text
     this.ending = ending
-    if (!this.steps) {
-      if (length === 0) return 'idle_ms'
-      const match = HEAD.exec(this.text), request = match && this.plain_request(match)
-      if (request) return request
-      this.steps = this.read_message(this.whole_head(match))
+    try {
+      if (!this.steps) {
+        if (length === 0) return 'idle_ms'
+        const match = HEAD.exec(this.text), request = match && this.plain_request(match)
+        if (request) return request
+        this.steps = this.read_message(this.whole_head(match))
+      }
+      const { value, done } = this.steps.next()
+      if (ending && value === 'body_ms') throw cut_off(ending)
+      if (done) this.steps = undefined
+      // a slice would keep in memory what is read already
+      else if (this.text.length < length) this.text = copy_of(this.text)
+      return value
+    } catch (refusal) {
+      if (!(refusal instanceof Refusal)) throw refusal
+      const text = this.head || this.text.slice(0, this.server.limits.head_bytes)
+      return Object.assign(new Received(text), { refusal: refusal.content })
     }
-    const { value, done } = this.steps.next()
-    if (ending && value === 'body_ms') throw cut_off(ending)
-    if (done) this.steps = undefined
-    // a slice would keep in memory what is read already
-    else if (this.text.length < length) this.text = copy_of(this.text)
-    return value
-  }
-
-  /** The part of a refused message that has arrived, for the log. */
-  get refused(): Received {
-    const text = this.head || this.text.slice(0, this.server.limits.head_bytes)
-    return new Received(text, text.startsWith('HEAD ') ? 'HEAD' : '')
   }
 
   /** Lets go of the message that was read; what follows is not the first. */
@@ -994,7 +985,7 @@ function in_origin_form(head: string, method: string, target: string): { text: s
 const shown = (text: string): string => inspect(text.length > 80 ? `${text.slice(0, 80)}…` : text)
 
 // ── answers: refusals, the user's answer, other methods, the date ──
-// A refusal is thrown, carries its content, and is caught in one place, by the connection, which closes after it.
+// A refusal is thrown, carries its content, and is caught in one place, by the reader. The connection closes after it.
 
 class Refusal extends Error {
   readonly content: Content
@@ -1028,7 +1019,7 @@ function other_method(method: string | undefined): Content {
 }
 
 /** What the user's answer gives, or else the article's content; 500 if it fails. */
-function ask(answer: Answer | undefined, request: Request | undefined, content: Content | string) {
+function ask(answer: Answer | undefined, request: Request | undefined, content: Reply) {
   if (!answer || !request) return content
   try {
     const own: unknown = answer(request)
@@ -1040,11 +1031,11 @@ function ask(answer: Answer | undefined, request: Request | undefined, content: 
   }
 }
 
-async function promised_content(own: unknown, request: Request, content: Content | string) {
+async function promised_content(own: unknown, request: Request, content: Reply) {
   return own_content(await own, request, content)
 }
 
-function own_content(own: unknown, request: Request, content: Content | string): Content | string {
+function own_content(own: unknown, request: Request, content: Reply): Reply {
   if (own === undefined) return content
   if (!is_content(own) || own.status < 200) {
     const got = is_content(own) ? own.status : summary(own)
