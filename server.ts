@@ -1025,14 +1025,11 @@ function ask(answer: Answer | undefined, request: Request | undefined, content: 
     const own: unknown = answer(request)
     if (own === undefined || is_content(own)) return own_content(own, request, content)
     // a promise of any kind, of another realm too; or what is wrong
-    return promised_content(own, request, content).catch(error => failed(request, error))
+    const settled = async (): Promise<Reply> => own_content(await own, request, content)
+    return settled().catch(error => failed(request, error))
   } catch (error) {
     return failed(request, error)
   }
-}
-
-async function promised_content(own: unknown, request: Request, content: Reply) {
-  return own_content(await own, request, content)
 }
 
 function own_content(own: unknown, request: Request, content: Reply): Reply {
