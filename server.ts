@@ -328,9 +328,7 @@ const LAST_ACCEPTS_TURNS = 3
 
 /** The article's socket that listens: node:net's server, with an accept that can be awaited. */
 class Listener extends Server {
-  readonly limits: Limits
-  readonly log: Log
-  readonly answer: Answer | undefined
+  readonly options: Checked
   readonly bodies = { bytes: 0 }
   /** TICK_MS for each tick so far: good enough for deadlines, and free */
   now_ms = 0
@@ -342,11 +340,10 @@ class Listener extends Server {
   private quiet_turns = 0
   private resolve_accept: ((accepted: Accepted) => void) | undefined
 
-  constructor({ limits, log, answer, signal }: Checked) {
+  constructor(options: Checked) {
     super({ allowHalfOpen: true })
-    this.limits = limits
-    this.log = log
-    this.answer = answer
+    this.options = options
+    const { signal } = options
     this.on('connection', socket => {
       // a connection that comes while the server stops is read when no more come
       if (this.stopping && this.listening) socket.pause()
@@ -395,7 +392,8 @@ class Listener extends Server {
 
   private readonly stop = async (): Promise<void> => {
     this.stopping = true
-    setTimeout(() => { for (const { socket } of this.open_connections) socket.destroy() }, this.limits.stop_ms).unref()
+    const { stop_ms } = this.options.limits
+    setTimeout(() => { for (const { socket } of this.open_connections) socket.destroy() }, stop_ms).unref()
     this.check_deadlines()
     // closing resets connections that wait to be accepted
     this.quiet_turns = 0
@@ -470,7 +468,7 @@ class Connection {
     this.since = server.now_ms
     this.reader = new Reader(server)
     // a system call, so skipped if nobody sees it; an IPv4 address may come as ::ffff:127.0.0.1
-    const is_seen = server.answer !== undefined || server.log !== silent
+    const { answer, log } = server.options, is_seen = answer !== undefined || log !== silent
     this.addr = is_seen ? [(socket.remoteAddress ?? '').replace(/^::ffff:/, ''), socket.remotePort ?? 0] : NO_ADDRESS
   }
 
@@ -524,7 +522,7 @@ class Connection {
   }
 
   private get limit_ms(): number {
-    const { state, server: { limits, stopping } } = this
+    const { state, server: { options: { limits }, stopping } } = this
     if (state === 'text_ms') return Infinity
     if (state === 'answering') return this.socket.readableEnded ? limits.linger_ms : Infinity
     const is_waiting = state === 'silent_ms' || state === 'idle_ms'
@@ -577,7 +575,8 @@ class Connection {
   /** Makes an answer ready to be written; several that are ready together are written together. */
   private send(content: Reply): void {
     const is_http = typeof content !== 'string'
-    if (this.server.log !== silent) this.server.log('Reply is:', is_http ? content.head.split('\r', 1)[0] : content)
+    const { log } = this.server.options
+    if (log !== silent) log('Reply is:', is_http ? content.head.split('\r', 1)[0] : content)
     if (!is_http) return void (this.pending += content)
     // this is the last one, too, if the client has ended or the server stops, and nothing is unread
     const nobody_asks = this.socket.readableEnded || this.server.stopping || !this.server.listening
@@ -633,7 +632,7 @@ class Connection {
 type Need = 'idle_ms' | 'head_ms' | 'text_ms' | 'body_ms' | 'continue'
 /** Why no more comes: the limit is over, or the client has ended. */
 type Ending = 'late' | 'end'
-type ReaderServer = Pick<Listener, 'limits' | 'answer' | 'bodies'>
+type ReaderServer = Pick<Listener, 'options' | 'bodies'>
 type Steps<Result> = Generator<Need, Result, void>
 
 /** A request as `answer` gets it. */
@@ -748,7 +747,7 @@ export class Reader {
       return value
     } catch (refusal) {
       if (!(refusal instanceof Refusal)) throw refusal
-      const text = this.head || this.text.slice(0, this.server.limits.head_bytes)
+      const text = this.head || this.text.slice(0, this.server.options.limits.head_bytes)
       return Object.assign(new Received(text), { refusal: refusal.content })
     }
   }
@@ -772,25 +771,25 @@ export class Reader {
 
   /** The request of a plain head, if that was matched and is within the limits. */
   private plain_request([text, method, target = '', minor]: RegExpExecArray): Received | undefined {
-    const { head_bytes, target_bytes } = this.server.limits
+    const { head_bytes, target_bytes } = this.server.options.limits
     if (method === undefined || text.length > head_bytes || target.length > target_bytes) return undefined
     this.take(text.length)
     const close = minor === '0' || /\n[Cc]onnection: close\r/.test(text)
     // a slice that `answer` keeps would keep the piece in memory
-    const src = this.server.answer ? copy_of(target) : target
+    const src = this.server.options.answer ? copy_of(target) : target
     return new Received(text, method, src, undefined, close)
   }
 
   /** What was matched, if it is a whole head, or else ''; a copy, because a slice would keep the piece in memory. */
   private whole_head(match: RegExpExecArray | null): string {
     const head = match?.[0] ?? ''
-    return head.endsWith('\r\n\r\n') && head.length <= this.server.limits.head_bytes ? copy_of(head) : ''
+    return head.endsWith('\r\n\r\n') && head.length <= this.server.options.limits.head_bytes ? copy_of(head) : ''
   }
 
   private *read_message(whole_head: string): Steps<Received | 'idle_ms'> {
     const head = this.head = whole_head || (yield* this.wait_for_head())
     if (!head) return this.take_text()
-    const { target_bytes, body_bytes } = this.server.limits
+    const { target_bytes, body_bytes } = this.server.options.limits
     const [method = '', target = '', version = ''] = head.split(/[ \r]/, 3)
     this.take(head.length)
     if (!version.startsWith('HTTP/1.'))
@@ -810,7 +809,7 @@ export class Reader {
 
   /** Waits until a head is whole; '' for a text that is not HTTP, and for nothing. */
   private *wait_for_head(): Steps<string> {
-    const { head_bytes } = this.server.limits
+    const { head_bytes } = this.server.options.limits
     let may_be_empty = true
     for (this.text = copy_of(this.text); ; ) {
       // one empty line before a request is ignored (RFC 9112, 2.2)
@@ -844,7 +843,7 @@ export class Reader {
 
   /** Reads a chunked body (RFC 9112, 7.1). Its trailers are dropped (RFC 9110, 6.5.1). */
   private *read_chunks(): Steps<void> {
-    const { head_bytes, body_bytes } = this.server.limits
+    const { head_bytes, body_bytes } = this.server.options.limits
     for (let room = body_bytes, line_room = head_bytes; ; ) {
       const [digits, length] = yield* this.take_match(CHUNK_LINE, 'a chunk size in hexadecimal digits', line_room)
       const size = parseInt(digits, 16)
@@ -883,9 +882,9 @@ export class Reader {
   private keep(missing: number, most: number, growth: number): number {
     const piece = this.text.slice(0, missing), length = this.body_length + piece.length
     this.take(piece.length)
+    const { bodies, options: { answer, limits } } = this.server, { body, body_length } = this
     // without an answer, nobody asks for it
-    if (!this.server.answer) return piece.length
-    const { bodies, limits } = this.server, { body, body_length } = this
+    if (!answer) return piece.length
     if (length > body.length) {
       const size = Math.max(length, Math.min(growth * body.length, most)), added = size - body.length
       if (bodies.bytes + added > limits.all_bodies_bytes)
@@ -900,7 +899,7 @@ export class Reader {
   }
 
   private too_long_head(start: string): Refusal {
-    const { head_bytes, target_bytes } = this.server.limits
+    const { head_bytes, target_bytes } = this.server.options.limits
     const [line = '', rest] = start.split('\r\n', 2), target = line.split(' ', 2)[1]
     if (target === undefined) return too_long('501 Not Implemented', 'a method', head_bytes)
     if (rest === undefined || target.length > target_bytes)

@@ -472,7 +472,7 @@ describe_beside('HTTP/1.1 to the letter', 1, () => {
 
   /** The part of the server that reads, alone: it knows no socket. */
   function reader_of(limits: typeof LIMITS): InstanceType<typeof Reader> {
-    const shared = { limits, answer: () => undefined, bodies: { bytes: 0 } }
+    const shared = { options: { limits, answer: () => undefined }, bodies: { bytes: 0 } }
     return new Reader(shared as unknown as ConstructorParameters<typeof Reader>[0])
   }
 
