@@ -803,7 +803,7 @@ export class Reader {
     // it may grow faster than a chunked one: since its length is known, nothing is left over in the end
     else yield* this.take_bytes(length, length, 8)
     // the user can see the whole buffer: nothing else is to be in it
-    const body = this.body_length > 0 ? this.body.fill(0, this.body_length).subarray(0, this.body_length) : undefined
+    const body = this.body.length > 0 ? this.body.fill(0, this.body_length).subarray(0, this.body_length) : undefined
     return new Received(text, method, copy_of(src), body, close || method === 'CONNECT')
   }
 
@@ -844,16 +844,15 @@ export class Reader {
   /** Reads a chunked body (RFC 9112, 7.1). Its trailers are dropped (RFC 9110, 6.5.1). */
   private *read_chunks(): Steps<void> {
     const { head_bytes, body_bytes } = this.server.options.limits
-    for (let room = body_bytes, line_room = head_bytes; ; ) {
-      const [digits, length] = yield* this.take_match(CHUNK_LINE, 'a chunk size in hexadecimal digits', line_room)
+    for (let room = head_bytes; ; ) {
+      const [digits, length] = yield* this.take_match(CHUNK_LINE, 'a chunk size in hexadecimal digits', room)
       const size = parseInt(digits, 16)
       if (!Number.isSafeInteger(size))
         throw bad_request(`expected a smaller chunk, got ${shown(digits)} (RFC 9112, 7.1)`)
-      if (size > room) throw too_long('413 Content Too Large', 'a body', body_bytes)
-      room -= size
+      if (size > body_bytes - this.body_length) throw too_long('413 Content Too Large', 'a body', body_bytes)
       // what the line has besides: an extension, and zeros before the size
-      line_room -= length - digits.length - 2
-      if (size === 0) return void (yield* this.take_match(TRAILERS, 'field lines after the last chunk', line_room))
+      room -= length - digits.length - 2
+      if (size === 0) return void (yield* this.take_match(TRAILERS, 'field lines after the last chunk', room))
       yield* this.take_bytes(size, body_bytes, 2)
       yield* this.take_match(CHUNK_END, 'CR LF after the data of a chunk', 2)
     }
@@ -880,9 +879,10 @@ export class Reader {
 
   /** Moves what has arrived to the body, which grows to so many times its size, so that bytes are moved seldom. */
   private keep(missing: number, most: number, growth: number): number {
-    const piece = this.text.slice(0, missing), length = this.body_length + piece.length
-    this.take(piece.length)
     const { bodies, options: { answer, limits } } = this.server, { body, body_length } = this
+    const piece = this.text.slice(0, missing), length = body_length + piece.length
+    this.take(piece.length)
+    this.body_length = length
     // without an answer, nobody asks for it
     if (!answer) return piece.length
     if (length > body.length) {
@@ -894,7 +894,6 @@ export class Reader {
       this.body = Buffer.allocUnsafeSlow(size)
       body.copy(this.body)
     }
-    this.body_length = length
     return this.body.write(piece, body_length, 'latin1')
   }
 
