@@ -1165,7 +1165,7 @@ function print_addresses({ address, family, port }: AddressInfo, host: string, p
   if (others) console.log('From another computer', paint(`http://${others.address}:${port}/`))
 }
 
-function main(): void {
+async function main(): Promise<void> {
   const given = given_arguments(), { port, host, quiet, help } = given
   if (help) return console.log(`Usage: ${basename(process.argv[1] ?? '')} ${HELP}`)
   // Deno asks its user before it tells the environment, which says whether there are colours
@@ -1188,10 +1188,4 @@ function main(): void {
 
 // run, not imported; Node 20 has no import.meta.main, and npm's commands are links
 const is_program = (path: string): boolean => existsSync(path) && realpathSync(path) === fileURLToPath(import.meta.url)
-if (import.meta.main ?? is_program(process.argv[1] ?? '')) {
-  try {
-    main()
-  } catch (error) {
-    fail(error)
-  }
-}
+if (import.meta.main ?? is_program(process.argv[1] ?? '')) main().catch(fail)
