@@ -318,7 +318,7 @@ function type_error(message: string): TypeError {
 // It hands over connections on which a whole request waits, as FreeBSD's accept filter "httpready" does in the kernel.
 // It knows nothing of HTTP, and leaves it to the system to share connections among processes.
 
-/** How often deadlines are looked at: one timer serves all connections, and no request needs its own. */
+/** How often deadlines are looked at while there are connections: one timer serves all, no request needs its own. */
 const TICK_MS = 250
 /** How long a connection that was just used stays when the server stops: its next request may be on the way. */
 const STOP_GRACE_MS = 500
@@ -349,28 +349,18 @@ class Listener extends Server {
       if (this.stopping && this.listening) socket.pause()
       this.quiet_turns = 0
       this.open_connections.add(new Connection(socket, this))
+      this.clock ??= setInterval(() => this.tick(), TICK_MS).unref()
     })
     // one accept that fails (no file descriptor is free) does not end the server; a failure to listen is for the user
     this.on('error', (error: NodeJS.ErrnoException) => {
       if (error.syscall !== 'accept' && this.listenerCount('error') === 1) throw error
     })
     this.on('listening', () => {
-      // it may still run: whoever closes a server may listen again while a connection is open
-      clearInterval(this.clock)
-      this.clock = setInterval(() => {
-        // a late tick counts as one: clients do not pay for a process held up
-        this.now_ms += TICK_MS
-        this.check_deadlines()
-      }, TICK_MS).unref()
-      this.once('close', () => {
-        // on Deno this may come when the server listens again
-        if (this.listening) return
-        clearInterval(this.clock)
-        signal?.removeEventListener('abort', this.stop)
-      })
       if (signal?.aborted) this.stop()
       signal?.addEventListener('abort', this.stop)
     })
+    // on Deno this may come when the server listens again
+    this.on('close', () => { if (!this.listening) signal?.removeEventListener('abort', this.stop) })
   }
 
   /** The next connection on which a whole request waits, and the client's address. */
@@ -383,6 +373,14 @@ class Listener extends Server {
     if (this.resolve_accept) this.resolve_accept([conn, conn.addr])
     else this.ready.push(conn)
     this.resolve_accept = undefined
+  }
+
+  /** Counts as TICK_MS even if it is late: clients do not pay for a process held up. The last one stops the clock. */
+  private tick(): void {
+    this.now_ms += TICK_MS
+    if (this.open_connections.size > 0) return this.check_deadlines()
+    clearInterval(this.clock)
+    this.clock = undefined
   }
 
   /** Not at once: what has arrived is read first, and a log that stops the server interrupts no reading. */
