@@ -551,16 +551,14 @@ class Connection {
       if (next === 'continue') this.pending += 'HTTP/1.1 100 Continue\r\n\r\n'
       else if (next === 'idle_ms' && ending) this.last = true
       else if (typeof next === 'string') return this.write() ? this.wait(next) : undefined
-      else return this.hand_over(next)
+      else {
+        next.addr = this.addr
+        this.message = next
+        this.last = next.close
+        this.enter('answering')
+        return this.server.hand_over(this)
+      }
     }
-  }
-
-  private hand_over(message: Received): void {
-    message.addr = this.addr
-    this.message = message
-    this.last = message.close
-    this.enter('answering')
-    this.server.hand_over(this)
   }
 
   private wait(need: Exclude<Need, 'continue'>): void {
