@@ -570,8 +570,7 @@ class Connection {
 
   /** Makes an answer ready to be written; several that are ready together are written together. */
   private send(content: Reply): void {
-    const is_http = typeof content !== 'string'
-    const { log } = this.server.options
+    const is_http = typeof content !== 'string', { log } = this.server.options
     if (log !== silent) log('Reply is:', is_http ? content.head.split('\r', 1)[0] : content)
     if (!is_http) return void (this.pending += content)
     // this is the last one, too, if the client has ended or the server stops, and nothing is unread
@@ -603,11 +602,10 @@ class Connection {
       this.pending = ''
       this.body = body.length > WRITE_BYTES ? body.subarray(WRITE_BYTES) : NO_BYTES
     }
-    const goes_on = this.body.length > 0 || has_much && this.reader.unread_bytes > 0
-    if (!this.is_full && !goes_on) return true
-    this.enter('write_ms')
     if (this.is_full) socket.once('drain', () => this.proceed())
-    else setImmediate(() => this.proceed())
+    else if (this.body.length > 0 || has_much && this.reader.unread_bytes > 0) setImmediate(() => this.proceed())
+    else return true
+    this.enter('write_ms')
     return false
   }
 
