@@ -333,21 +333,16 @@ class Listener extends Server {
   /** TICK_MS for each tick so far: good enough for deadlines, and free */
   now_ms = 0
   private clock: NodeJS.Timeout | undefined
-  stopping = false
   readonly open_connections = new Set<Connection>()
   private readonly ready: Connection[] = []
-  /** turns of the event loop since the last connection, while it stops */
-  private quiet_turns = 0
   private resolve_accept: ((accepted: Accepted) => void) | undefined
 
   constructor(options: Checked) {
     super({ allowHalfOpen: true })
     this.options = options
-    const { signal } = options
     this.on('connection', socket => {
       // a connection that comes while the server stops is read when no more come
       if (this.stopping && this.listening) socket.pause()
-      this.quiet_turns = 0
       this.open_connections.add(new Connection(socket, this))
       this.clock ??= setInterval(() => this.tick(), TICK_MS).unref()
     })
@@ -356,12 +351,14 @@ class Listener extends Server {
       if (error.syscall !== 'accept' && this.listenerCount('error') === 1) throw error
     })
     this.on('listening', () => {
-      if (signal?.aborted) this.stop()
-      signal?.addEventListener('abort', this.stop)
+      if (this.stopping) this.stop()
+      options.signal?.addEventListener('abort', this.stop)
     })
     // on Deno this may come when the server listens again
-    this.on('close', () => { if (!this.listening) signal?.removeEventListener('abort', this.stop) })
+    this.on('close', () => { if (!this.listening) options.signal?.removeEventListener('abort', this.stop) })
   }
+
+  get stopping(): boolean { return this.options.signal?.aborted === true }
 
   /** The next connection on which a whole request waits, and the client's address. */
   accept(): Promise<Accepted> | Accepted {
@@ -389,14 +386,14 @@ class Listener extends Server {
   }
 
   private readonly stop = async (): Promise<void> => {
-    this.stopping = true
     const { stop_ms } = this.options.limits
     setTimeout(() => { for (const { socket } of this.open_connections) socket.destroy() }, stop_ms).unref()
     this.check_deadlines()
     // closing resets connections that wait to be accepted
-    this.quiet_turns = 0
+    let quiet_turns = 0
+    this.on('connection', () => { quiet_turns = 0 })
     const deadline = performance.now() + LAST_ACCEPTS_MS
-    while (this.quiet_turns++ < LAST_ACCEPTS_TURNS && performance.now() < deadline) await new Promise(setImmediate)
+    while (quiet_turns++ < LAST_ACCEPTS_TURNS && performance.now() < deadline) await new Promise(setImmediate)
     if (this.listening) this.close()
     // one that was paused because too much came pauses itself again
     for (const { socket } of this.open_connections) socket.resume()
