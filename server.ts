@@ -375,20 +375,16 @@ class Listener extends Server {
   /** Counts as TICK_MS even if it is late: clients do not pay for a process held up. The last one stops the clock. */
   private tick(): void {
     this.now_ms += TICK_MS
-    if (this.open_connections.size > 0) return this.check_deadlines()
+    // what has arrived is read first
+    setImmediate(() => { for (const conn of this.open_connections) conn.check_deadline() })
+    if (this.open_connections.size > 0) return
     clearInterval(this.clock)
     this.clock = undefined
-  }
-
-  /** Not at once: what has arrived is read first, and a log that stops the server interrupts no reading. */
-  private check_deadlines(): void {
-    setImmediate(() => { for (const conn of this.open_connections) conn.check_deadline() })
   }
 
   private readonly stop = async (): Promise<void> => {
     const { stop_ms } = this.options.limits
     setTimeout(() => { for (const { socket } of this.open_connections) socket.destroy() }, stop_ms).unref()
-    this.check_deadlines()
     // closing resets connections that wait to be accepted
     let quiet_turns = 0
     this.on('connection', () => { quiet_turns = 0 })
