@@ -975,9 +975,9 @@ const shown = (text: string): string => inspect(text.length > 80 ? `${text.slice
 class Refusal extends Error {
   readonly content: Content
 
-  constructor(status: string, why: string, fields: [string, string][] = []) {
+  constructor(status: string, why: string, fields?: [string, string][]) {
     super(why)
-    this.content = text_answer(status, [['Connection', 'close'], ...fields], `${status}: ${why}`)
+    this.content = text_answer(status, fields, `${status}: ${why}`)
   }
 }
 
