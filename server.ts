@@ -193,11 +193,8 @@ function checked(options: Options): Checked {
 /** Opens a file that stands beside this module; a bundler that makes CommonJS of it leaves no import.meta.url. */
 function open(name: string, flags: string): number {
   const path = fileURLToPath(new URL(name, import.meta.url ?? pathToFileURL(__filename)))
-  try {
-    return openSync(path, flags)
-  } catch (cause) {
-    throw new Error(`${name} is missing: expected it at ${path}; copy it there from wow-server's folder`, { cause })
-  }
+  if (existsSync(path)) return openSync(path, flags)
+  throw new Error(`${name} is missing: expected it at ${path}; copy it there from wow-server's folder`)
 }
 
 // ── http: a response as the text that it is on the wire ──
