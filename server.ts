@@ -206,18 +206,13 @@ export type Content = {
   readonly status: number
   /** status line and field lines, without Date, Connection and the empty line */
   readonly head: string
-  readonly body: Uint8Array
-  /** a short body as text, a character for each byte, to be written together with the head; or '' @internal */
-  readonly short_body: string
+  readonly body: Buffer
   /** it says `Connection: close` */
   readonly close: boolean
 }
 
 /** A value in a response: text, a number, or bytes for the body; in the head also pairs, on a line of their own. */
 type Value = string | number | Uint8Array | Iterable<[name: string, value: string]>
-
-/** The longest body, in bytes, that is sent as one text with its head: a longer one costs less as bytes. */
-const MAX_SHORT_BODY_BYTES = 8_192
 
 /**
  * Makes a response of the text that it is on the wire (RFC 9112, 2.1): the line ends of its head become CRLF and
@@ -262,8 +257,7 @@ export function http(strings: TemplateStringsArray, ...values: Value[]): Content
   const own_fields = lines.replace(/\n(?:content-length|transfer-encoding|connection|date):.*\r/gi, '')
   const head = bodiless ? own_fields : `${own_fields}Content-Length: ${body.length}\r\n`
   const close = /\nconnection:(?:.*,)?[\t ]*close[\t ]*[,\r]/i.test(lines)
-  const short_body = body.length > MAX_SHORT_BODY_BYTES ? '' : body.toString('latin1')
-  return Object.freeze({ __proto__: http.prototype, status, head, body, close, short_body })
+  return Object.freeze({ __proto__: http.prototype, status, head, body, close })
 }
 
 // status-line = HTTP-version SP status-code SP [ reason-phrase ] (RFC 9112, 4), then field lines (5)
@@ -425,6 +419,8 @@ function on_close(this: KnownSocket): void { this.conn.on_close() }
 
 /** How long to wait for the rest of a text that is not HTTP and has no line end: TCP may have split it. */
 const TEXT_WAIT_MS = 200
+/** The longest body, in bytes, that is sent as one text with its head: a longer one costs less as bytes. */
+const MAX_SHORT_BODY_BYTES = 8_192
 /** How much is written at a time, so that progress can be seen and the others have their turn. */
 const WRITE_BYTES = 65_536
 /** How much of the next requests is read while an answer is due: by reading it is noticed that a client leaves. */
@@ -566,9 +562,10 @@ class Connection {
     // this is the last one, too, if the client has ended or the server stops, and nothing is unread
     const nobody_asks = this.socket.readableEnded || this.server.stopping || !this.server.listening
     this.last ||= content.close || nobody_asks && this.reader.unread_bytes === 0
-    const has_body = !this.recv().startsWith('HEAD ')
-    this.pending += response_text(content, this.last, has_body)
-    if (has_body && !content.short_body) this.body = content.body
+    const body = this.recv().startsWith('HEAD ') ? NO_BYTES : content.body
+    const is_short = body.length <= MAX_SHORT_BODY_BYTES
+    this.pending += response_text(content, this.last, is_short ? body : NO_BYTES)
+    if (!is_short) this.body = body
     // the next slice, or the next answer, is not to wait until this is acknowledged (RFC 1122, 4.2.3.4)
     if (this.has_much || !this.last) this.socket.setNoDelay(true)
   }
@@ -1021,7 +1018,7 @@ function own_content(own: unknown, request: Request, content: Reply): Reply {
   if (request.method !== 'CONNECT' || own.status >= 300) return own
   // what follows a 2xx to CONNECT is no body, whatever its length says (RFC 9110, 9.3.6)
   const head = own.head.replace(/Content-Length: \d+\r\n$/, '')
-  return { ...own, head, body: NO_BYTES, short_body: '' }
+  return { ...own, head, body: NO_BYTES }
 }
 
 const is_content = (value: unknown): value is Content => value instanceof http
@@ -1046,12 +1043,12 @@ function summary(value: unknown): string {
 /** Date (RFC 9110, 6.6.1) and the text of the last usual response, kept for a second: it is often sent again. */
 let second = 0, date = '', latest: Content | undefined, latest_text = ''
 
-function response_text(content: Content, is_last: boolean, has_body: boolean): string {
-  const now = Math.floor(Date.now() / 1000), is_usual = has_body && !is_last
+function response_text(content: Content, is_last: boolean, body: Buffer): string {
+  const now = Math.floor(Date.now() / 1000), is_usual = body === content.body && !is_last
   if (now !== second) [second, date, latest] = [now, new Date(now * 1000).toUTCString(), undefined]
   if (content === latest && is_usual) return latest_text
-  const close = is_last ? 'Connection: close\r\n' : '', body = has_body ? content.short_body : ''
-  const text = `${content.head}Date: ${date}\r\n${close}\r\n${body}`
+  const close = is_last ? 'Connection: close\r\n' : ''
+  const text = `${content.head}Date: ${date}\r\n${close}\r\n${body.toString('latin1')}`
   if (is_usual) [latest, latest_text] = [content, text]
   return text
 }
