@@ -477,7 +477,6 @@ class Connection {
   }
 
   on_data(piece: Buffer): void {
-    if (this.socket.writableEnded) return
     this.reader.push(piece)
     if (this.is_reading) this.proceed()
     // stop reading: TCP pushes back
@@ -600,7 +599,7 @@ class Connection {
   private end(): void {
     this.reader.clear()
     this.enter('write_ms')
-    this.socket.end(() => this.enter('linger_ms')).resume()
+    this.socket.off('data', on_data).end(() => this.enter('linger_ms')).resume()
   }
 }
 
