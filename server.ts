@@ -681,6 +681,8 @@ const HEAD = new RegExp(raw`^(?:${PLAIN_HEAD}|${REQUEST_LINE}(?:${FIELD_LINE})*(
 const MEANT_AS_HTTP = /^(?:[A-Z]+ |[^\r\n]*[\t ]HTTP\/|[\r\n])/
 /** A text that may still become a request line, whatever the method. */
 const MAY_BE_HTTP = new RegExp(`^(?:${TOKEN}(?: (?:${TARGET}(?: (?:H|HT|HTT|HTTP)?)?)?)?)?$`)
+/** What changes nothing when a line, a target or a method goes on with it. */
+const REST = { line: /^[^\r\n]*$/, target: new RegExp(`^${TARGET}$`), method: new RegExp(`^${TOKEN}$`) }
 
 // chunk = chunk-size [ chunk-ext ] CRLF chunk-data CRLF (RFC 9112, 7.1); a size is 2 ** 53 - 1 at most
 const CHUNK_LINE = new RegExp(raw`^(?:0*(1?[\da-fA-F]{1,13})(?:[\t ]*;${VALUE})?\r\n|[^\r\n]*${LINE_END})`)
@@ -710,20 +712,17 @@ export class Reader {
 
   /** Reads on to the next message, which may be refused, or says what is waited for. */
   read(ending?: Ending): Received | Need {
-    const { length } = this.text
     this.ending = ending
     try {
       if (!this.steps) {
-        if (length === 0) return 'idle_ms'
+        if (!this.text) return 'idle_ms'
         const match = HEAD.exec(this.text), request = match && this.plain_request(match)
         if (request) return request
-        this.steps = this.read_message(this.whole_head(match))
+        this.steps = this.read_message(copy_of(match?.[0] ?? ''))
       }
       const { value, done } = this.steps.next()
       if (ending && value === 'body_ms') throw cut_off(ending)
       if (done) this.steps = undefined
-      // a slice would keep in memory what is read already
-      else if (this.text.length < length) this.text = copy_of(this.text)
       return value
     } catch (refusal) {
       if (!(refusal instanceof Refusal)) throw refusal
@@ -760,14 +759,8 @@ export class Reader {
     return new Received(text, method, src, undefined, close)
   }
 
-  /** What was matched, if it is a whole head, or else ''; a copy, because a slice would keep the piece in memory. */
-  private whole_head(match: RegExpExecArray | null): string {
-    const head = match?.[0] ?? ''
-    return head.endsWith('\r\n\r\n') && head.length <= this.server.options.limits.head_bytes ? copy_of(head) : ''
-  }
-
-  private *read_message(whole_head: string): Steps<Received | 'idle_ms'> {
-    const head = this.head = whole_head || (yield* this.wait_for_head())
+  private *read_message(first_match: string): Steps<Received | 'idle_ms'> {
+    const head = this.head = yield* this.read_head(first_match)
     if (!head) return this.take_text()
     const { target_bytes, body_bytes } = this.server.options.limits
     const [method = '', target = '', version = ''] = head.split(/[ \r]/, 3)
@@ -788,29 +781,43 @@ export class Reader {
   }
 
   /** Waits until a head is whole; '' for a text that is not HTTP, and for nothing. */
-  private *wait_for_head(): Steps<string> {
+  private *read_head(first_match: string): Steps<string> {
     const { head_bytes } = this.server.options.limits
     let may_be_empty = true
-    for (this.text = copy_of(this.text); ; ) {
+    for (let match = first_match; ; match = copy_of(HEAD.exec(this.text)?.[0] ?? '')) {
       // one empty line before a request is ignored (RFC 9112, 2.2)
       if (may_be_empty && this.text.startsWith('\r\n')) {
         this.take(2)
         may_be_empty = false
+        continue
       }
-      const match = HEAD.exec(this.text), head = this.whole_head(match), start = this.text.slice(0, head_bytes)
-      if (head) return head
-      const is_over = (match?.[0] ?? this.text).length > head_bytes
+      const is_over = (match || this.text).length > head_bytes
+      if (match.endsWith('\r\n\r\n') && !is_over) return match
+      const start = this.text.slice(0, head_bytes)
       const is_http = MEANT_AS_HTTP.test(start), may_be_http = is_http || MAY_BE_HTTP.test(start)
       if (is_over && may_be_http) throw this.too_long_head(start)
-      if (match && is_http) throw wrong_head(match[0])
+      if (match && is_http) throw wrong_head(match)
       const is_meant = this.ending === 'late' ? is_http || /^[A-Z]+$/.test(start) : is_http && start !== '\r'
       if (this.ending && is_meant) throw cut_off(this.ending)
       if (match || is_over || this.ending) return ''
-      const { length } = this.text
-      // a head that drips is not matched again for each byte
-      do yield !this.text ? 'idle_ms' : may_be_http ? 'head_ms' : 'text_ms'
-      while (is_http && !this.ending && !this.text.includes('\n', length) && this.text.length <= head_bytes)
+      const part = is_http ? 'line' : start.includes(' ') ? 'target' : 'method'
+      const is_early = may_be_http && !/ .* /.test(start)
+      yield* this.wait(!start ? 'idle_ms' : may_be_http ? 'head_ms' : 'text_ms', head_bytes,
+        is_http || is_early ? REST[part] : undefined)
     }
+  }
+
+  /** Waits for more. While that is but the rest of a line or word that drips, it is not matched again for each byte. */
+  private *wait(need: Need, room: number, rest?: RegExp): Steps<void> {
+    // a slice would keep in memory what is read already
+    this.text = copy_of(this.text)
+    let seen
+    do {
+      seen = this.text.length
+      yield need
+      if (this.ending || seen === 0 || this.text.length > room) return
+      // from the last character on, because CR LF may come in two pieces
+    } while (rest?.test(this.text.slice(seen - 1)))
   }
 
   /** All that has arrived, as a text that is not HTTP; an empty line is nothing. */
@@ -838,7 +845,7 @@ export class Reader {
 
   /** Takes what a pattern matches, once that has arrived: its group, which what is wrong has not, and its length. */
   private *take_match(pattern: RegExp, what: string, room: number): Steps<[group: string, length: number]> {
-    for (; ; yield 'body_ms') {
+    for (; ; yield* this.wait('body_ms', room, REST.line)) {
       const [text, group] = pattern.exec(this.text) ?? []
       if ((text ?? this.text).length > room)
         throw new Refusal('431 Request Header Fields Too Large', 'the chunk extensions and trailers are too long')
