@@ -424,7 +424,7 @@ const MAX_SHORT_BODY_BYTES = 8_192
 /** How much is written at a time, so that progress can be seen and the others have their turn. */
 const WRITE_BYTES = 65_536
 /** How much of the next requests is read while an answer is due: by reading it is noticed that a client leaves. */
-const MAX_UNREAD_BYTES = 65_536
+const MAX_UNREAD_BYTES = 32_768
 const NO_BYTES = Buffer.alloc(0)
 const NO_ADDRESS = ['', 0] as const
 
@@ -480,7 +480,7 @@ class Connection {
     this.reader.push(piece)
     if (this.is_reading) this.proceed()
     // stop reading: TCP pushes back
-    else if (this.reader.unread_bytes > MAX_UNREAD_BYTES) this.socket.pause()
+    if (!this.is_reading && this.reader.unread_bytes > MAX_UNREAD_BYTES) this.socket.pause()
   }
 
   /** The client sends no more. If an answer is due, it waits for that or is gone: after linger_ms it counts as gone. */
@@ -655,7 +655,7 @@ class Received {
 
   /**
    * made when first asked for; aborted when the client is gone or the server has stopped, before there is an answer
-   * (a client that leaves is not noticed while more than 64 KiB of its next requests wait)
+   * (a client that leaves is not noticed while more than 32 KiB of its next requests wait)
    */
   get signal(): AbortSignal { return (this.controller ??= new AbortController()).signal }
   abort(): void { (this.controller ??= new AbortController()).abort() }

@@ -3393,6 +3393,14 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       assert.match(await ask(server.port), /^HTTP\/1\.1 200 /)
     })
 
+    it('reads little ahead of an answer that is due, because thousands may send much', async t => {
+      const server = await start(t, { answer: () => new Promise<undefined>(() => {}) })
+      new Peer(server.port, GET + x(2 ** 20))
+      await until('it reads no more', () => Array.from(server.ends).some(end => end.isPaused()))
+      // a socket takes one more piece when it is paused
+      for (const { bytesRead } of server.ends) assert.ok(bytesRead <= 163_840, `${bytesRead} bytes were read`)
+    })
+
     for (const [kind, promised] of [['at once', false], ['by a promise', true]] as const) {
       it(`stops asking for answers that nobody takes: given ${kind}`, async t => {
         const page = http`HTTP/1.1 200 OK\n\n${x(8_000)}`, { port, ends } =
