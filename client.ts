@@ -35,6 +35,7 @@ import { inspect, parseArgs } from 'node:util'
 export async function send(
   host: string, request?: string | Uint8Array, options: SendOptions = {},
 ): Promise<Uint8Array> {
+  if (typeof host !== 'string') throw new TypeError(`a host must be text such as 127.0.0.1:8000, got ${inspect(host)}`)
   if (!(typeof (request ?? '') === 'string' || request instanceof Uint8Array))
     throw new TypeError(`a request must be text or bytes, got ${inspect(request)}`)
   return client(host, request, options, () => {})
@@ -131,7 +132,8 @@ class Connection {
   /** Does not wait until all is sent: a server may answer before. */
   sendall(request: string | Uint8Array): void {
     const message = Buffer.from(request)
-    this.method = message.toString('latin1', 0, 8).split(' ', 1)[0] ?? ''
+    // a server ignores an empty line before it (RFC 9112, 2.2)
+    this.method = /^(?:\r\n)?(\w+) /.exec(message.toString('latin1', 0, 10))?.[1] ?? ''
     this.socket.write(message)
   }
 
@@ -415,10 +417,11 @@ function printable(text: string): string {
   return escaped(text.trimEnd().replaceAll('\r\n', '\n'), '\n')
 }
 
-/** Control characters, except the one to keep, and the backslash as \xHH. */
+/** Control characters, except the one to keep, also those for the direction of text, and the backslash as \xHH. */
 function escaped(text: string, kept = ''): string {
   const hex = (character: string): string => '\\x' + character.charCodeAt(0).toString(16).padStart(2, '0')
-  return text.replace(/[\0-\x1f\x7f-\x9f\\]/g, character => character === kept ? kept : hex(character))
+  return text.replace(/[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\\]/g,
+    character => character === kept ? kept : hex(character))
 }
 
 // ───────────────────────────── the command line ─────────────────────────────

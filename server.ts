@@ -149,7 +149,7 @@ const defaults = {
   body_ms: 30_000,
   /** from an answer to the next request: a page asks for its pictures within this */
   idle_ms: 5_000,
-  /** how long a client may take nothing: the system may report progress only every half minute */
+  /** how long the system may take nothing for a client: Linux does so in steps of 1 MiB or more */
   write_ms: 120_000,
   /** how long to read on after the last answer (RFC 9112, 9.6): longer than a round trip */
   linger_ms: 2_000,
@@ -177,6 +177,8 @@ function checked(options: Options): Checked {
       throw new TypeError(`${name} must be a function, got ${inspect(value)}`)
   if (signal !== undefined && typeof signal?.addEventListener !== 'function')
     throw new TypeError(`signal must be an AbortSignal, got ${inspect(signal)}`)
+  if (typeof limits !== 'object' || limits === null)
+    throw new TypeError(`limits must be an object with names from LIMITS, got ${inspect(limits)}`)
   const given = Object.entries(limits).filter(([, value]) => value !== undefined)
   const all: Limits = { ...LIMITS, ...Object.fromEntries(given) }
   for (const [name, value] of Object.entries(all)) {
@@ -402,7 +404,7 @@ type Address = readonly [address: string, port: number]
 //   write_ms    the client takes the answer             → idle, reading, answering, lingering, or cut off
 //   linger_ms   all is said, the client may still send  → closed
 //
-// What is refused is handed over as well, so that any reading state may lead to answering. It knows no pattern: the
+// What is refused is handed over as well, so that any reading state may lead to answering. It knows no grammar: the
 // reader says what to wait for.
 
 /** What is sent: a response, or the text of the article's section 2. */
@@ -712,10 +714,11 @@ export class Reader {
 
   /** Reads on to the next message, which may be refused, or says what is waited for. */
   read(ending?: Ending): Received | Need {
+    const { length } = this.text
     this.ending = ending
     try {
       if (!this.steps) {
-        if (!this.text) return 'idle_ms'
+        if (length === 0) return 'idle_ms'
         const match = HEAD.exec(this.text), request = match && this.plain_request(match)
         if (request) return request
         this.steps = this.read_message(copy_of(match?.[0] ?? ''))
@@ -723,6 +726,8 @@ export class Reader {
       const { value, done } = this.steps.next()
       if (ending && value === 'body_ms') throw cut_off(ending)
       if (done) this.steps = undefined
+      // a slice would keep in memory what is read already
+      else if (this.text.length < length) this.text = copy_of(this.text)
       return value
     } catch (refusal) {
       if (!(refusal instanceof Refusal)) throw refusal
@@ -793,6 +798,7 @@ export class Reader {
       }
       const is_over = (match || this.text).length > head_bytes
       if (match.endsWith('\r\n\r\n') && !is_over) return match
+      this.text = copy_of(this.text)
       const start = this.text.slice(0, head_bytes)
       const is_http = MEANT_AS_HTTP.test(start), may_be_http = is_http || MAY_BE_HTTP.test(start)
       if (is_over && may_be_http) throw this.too_long_head(start)
@@ -809,8 +815,6 @@ export class Reader {
 
   /** Waits for more. While that is but the rest of a line or word that drips, it is not matched again for each byte. */
   private *wait(need: Need, room: number, rest?: RegExp): Steps<void> {
-    // a slice would keep in memory what is read already
-    this.text = copy_of(this.text)
     let seen
     do {
       seen = this.text.length
@@ -1080,9 +1084,10 @@ function printable(text: string): string {
   return decoded.trimEnd().replaceAll('\\', '\\x5c').split(/\r?\n/).map(on_one_line).join('\n  ')
 }
 
-/** Text on one line, with its control characters as \xHH. */
+/** Text on one line, with its control characters, also those for the direction of text, as \xHH. */
 function on_one_line(text: string): string {
-  return text.replace(/[\0-\x1f\x7f-\x9f]/g, char => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`)
+  return text.replace(/[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]/g,
+    char => `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`)
 }
 
 // ── command line ──

@@ -1805,13 +1805,15 @@ describe('send', () => {
       ['HTTP/1.1 204 No Content\r\n\r\n'],
       ['HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n'],
       [LENGTH_5, 'HEAD'],
+      [LENGTH_5, '\r\nHEAD'],
       [CHUNKED, 'HEAD'],
       ['HTTP/1.1 200 OK\r\n\r\n', 'CONNECT'],
       ['HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n'],
       [`HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n${LENGTH_REPLY}`],
     ]
     for (const [reply, method = 'GET'] of whole) {
-      it(`ends with the last byte of ${method} ${JSON.stringify(reply)} on an open connection`, async () => {
+      const name = method.replace('\r\n', 'CR LF ')
+      it(`ends with the last byte of ${name} ${JSON.stringify(reply)} on an open connection`, async () => {
         const request = `${method} / HTTP/1.1\r\nHost: a\r\n\r\n`
         assert.equal(await received(reply, { request, open: true }), reply)
         assert.equal(await received(reply, { request, open: true, piece_bytes: 1 }), reply)
@@ -1989,11 +1991,13 @@ describe('send', () => {
 
   // nothing else runs in the process, so that timers and CPU time are their own
   describe('what it takes', () => {
-    it('refuses what is neither text nor bytes, and a signal that is none, and opens no connection', async () => {
+    it('refuses a host, a request or a signal that is none, and opens no connection', async () => {
       const sockets = (): string[] => process.getActiveResourcesInfo().filter(name => name.startsWith('TCP'))
       const before = sockets()
       const request = { name: 'TypeError', message: 'a request must be text or bytes, got 5' }
       await assert.rejects(send('127.0.0.1:1', 5 as never), request)
+      const host = { name: 'TypeError', message: "a host must be text such as 127.0.0.1:8000, got undefined" }
+      await assert.rejects(send(undefined as never), host)
       const signal = { name: 'TypeError', message: "signal must be an AbortSignal, got 'x'" }
       await assert.rejects(send('127.0.0.1:1', 'hello', { signal: 'x' as never }), signal)
       assert.deepEqual(sockets(), before)
@@ -4446,6 +4450,16 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       assert.doesNotMatch(server.out, /[^\n\x20-\x7e]/)
     })
 
+    it('neither side prints what turns the direction of text', async t => {
+      const text = Buffer.from('a\u202eb\u2066c\u2028é').toString('latin1'), safe = 'a\\x202eb\\x2066c\\x2028é'
+      const server = await start_program(t, { quiet: false })
+      const { port } = await start(t, socket => socket.end(text, 'latin1'))
+      await exchange(server.port, text)
+      await server.until('has printed the message', () => Buffer.from(server.out, 'latin1').includes(safe))
+      const { out } = await run(t, [NODE, copy_of('client.ts'), `127.0.0.1:${port}`])
+      assert.equal(Buffer.from(out, 'latin1').toString(), `reply is: ${safe}\n`)
+    })
+
     const HEAD = lines('HTTP/1.1 200 OK', 'Content-Type: text/plain', 'X: \x1b[2J\x85\\', '')
     for (const [kind, head] of [['text', ''], ['HTTP', HEAD]] as const) {
       it(`the client prints no control character as it came (${kind})`, async t => {
@@ -4666,6 +4680,13 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
       for (const wrong of [8080, '8080', null, () => {}]) {
         const message = /^TypeError: options must be an object such as \{ port: 8080 \}, got (?:'?8080|null|\[Function)/
         assert.throws(() => serve(wrong as Options), message)
+      }
+    })
+
+    it('what is not an object of limits is an error that says so', () => {
+      for (const limits of [5, 'head_ms', null]) {
+        const start_with = (): Server => serve({ port: 0, limits: limits as never })
+        assert.throws(start_with, /^TypeError: limits must be an object with names from LIMITS, got /)
       }
     })
 
