@@ -779,7 +779,7 @@ export class Reader {
     if (expects_100 && this.text === '') yield 'continue'
     if (chunked) yield* this.read_chunks()
     // it may grow faster than a chunked one: since its length is known, nothing is left over in the end
-    else yield* this.take_bytes(length, length, 8)
+    else while (!this.take_body(length, length, 8)) yield 'body_ms'
     // the user can see the whole buffer: nothing else is to be in it
     const body = this.body.length > 0 ? this.body.fill(0, this.body_length).subarray(0, this.body_length) : undefined
     return new Received(text, method, copy_of(src), body, close || method === 'CONNECT')
@@ -837,12 +837,12 @@ export class Reader {
     const { head_bytes, body_bytes } = this.server.options.limits
     for (let room = head_bytes; ; ) {
       const [digits, length] = yield* this.take_match(CHUNK_LINE, 'a chunk size, 1fffffffffffff at most', room)
-      const size = parseInt(digits, 16)
-      if (size > body_bytes - this.body_length) throw too_long('413 Content Too Large', 'a body', body_bytes)
+      const end = this.body_length + parseInt(digits, 16)
+      if (end > body_bytes) throw too_long('413 Content Too Large', 'a body', body_bytes)
       // what the line has besides: an extension, and zeros before the size
       room -= length - digits.length - 2
-      if (size === 0) return void (yield* this.take_match(TRAILERS, 'field lines after the last chunk', room))
-      yield* this.take_bytes(size, body_bytes, 2)
+      if (digits === '0') return void (yield* this.take_match(TRAILERS, 'field lines after the last chunk', room))
+      while (!this.take_body(end, body_bytes, 2)) yield 'body_ms'
       yield* this.take_match(CHUNK_END, 'CR LF after the data of a chunk', 2)
     }
   }
@@ -860,21 +860,15 @@ export class Reader {
     }
   }
 
-  /** Waits for so many bytes of the body, and keeps them; `most` is all there may be. */
-  private *take_bytes(length: number, most: number, growth: number): Steps<void> {
-    let missing = length
-    while ((missing -= this.keep(missing, most, growth)) > 0) yield 'body_ms'
-  }
-
-  /** Moves what has arrived to the body, which grows to so many times its size, so that bytes are moved seldom. */
-  private keep(missing: number, most: number, growth: number): number {
+  /** Moves what has arrived to the body, of which `most` may come; tells whether its first `end` bytes are there. */
+  private take_body(end: number, most: number, growth: number): boolean {
     const { bodies, options: { answer, limits } } = this.server, { body, body_length } = this
-    const piece = this.text.slice(0, missing), length = body_length + piece.length
+    const piece = this.text.slice(0, end - body_length), length = body_length + piece.length
     this.take(piece.length)
     this.body_length = length
     // without an answer, nobody asks for it
-    if (!answer) return piece.length
-    if (length > body.length) {
+    if (answer && length > body.length) {
+      // to so many times its size, so that bytes are moved seldom
       const size = Math.max(length, Math.min(growth * body.length, most)), added = size - body.length
       if (bodies.bytes + added > limits.all_bodies_bytes)
         throw new Refusal('503 Service Unavailable', 'too many bodies arrive at once', [['Retry-After', '1']])
@@ -883,7 +877,8 @@ export class Reader {
       this.body = Buffer.allocUnsafeSlow(size)
       body.copy(this.body)
     }
-    return this.body.write(piece, body_length, 'latin1')
+    if (answer) this.body.write(piece, body_length, 'latin1')
+    return length === end
   }
 
   private too_long_head(start: string): Refusal {
@@ -1067,13 +1062,11 @@ function response_text(content: Content, is_last: boolean, body: Buffer): string
 // What comes over the wire can neither move the cursor nor forge a line. It decodes UTF-8 and no other encoding.
 
 /** A log that gets text made safe, and whose errors are thrown where they cannot end the loop. */
-function safe_log(log: Log): Log {
-  return (what, value) => {
-    try {
-      log(what, typeof value === 'string' ? printable(value) : value)
-    } catch (error) {
-      process.nextTick(() => { throw error })
-    }
+const safe_log = (log: Log): Log => (what, value) => {
+  try {
+    log(what, typeof value === 'string' ? printable(value) : value)
+  } catch (error) {
+    process.nextTick(() => { throw error })
   }
 }
 
