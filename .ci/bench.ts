@@ -10,8 +10,7 @@
  * it wakes up, and pays more for each request. So the figure of a contender that is not fully busy may be too high.
  */
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync } from 'node:fs'
-import { writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { cpus, release, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -21,6 +20,8 @@ import { parseArgs } from 'node:util'
 import { send } from '../client.ts'
 
 const AUTOCANNON = 'autocannon@8.0.0'
+/** Short, so that the contenders take turns often: the machine's other work then meets all of them. */
+const TURN_SECONDS = 0.5
 type Autocannon = (options: object) => Promise<{ '2xx': number, non2xx: number, errors: number }>
 /**
  * What autocannon shall do; or the message that is sent here, whether the server then closes, and how many are sent in
@@ -80,7 +81,7 @@ const DENO = `const { PORT, PAGE } = Deno.env.toObject()
 Deno.serve({ hostname: '127.0.0.1', port: Number(PORT) }, ${RESPONSE})`
 
 const nginx_configuration = (port: number): string => `
-daemon off; worker_processes 1; pid ${folder}/pid; events { worker_connections 1024; }
+daemon off; user root; worker_processes 1; pid ${folder}/pid; events { worker_connections 1024; }
 http { access_log off; default_type text/html; sendfile on; keepalive_requests 1000000000;
   ${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map(name => `${name}_temp_path ${folder}/${name};`).join(' ')}
   server { listen 127.0.0.1:${port}; root ${folder}; } }`
@@ -194,7 +195,7 @@ const read = (file: string): string => readFileSync(file, 'utf8')
 function shooting(port: number, { shots }: Load, connections: number): Client {
   const run = async (): Promise<number> => {
     const url = `http://localhost:${port}/`
-    const result = await autocannon({ url, connections, duration: turn_seconds, sampleInt: 50, ...shots })
+    const result = await autocannon({ url, connections, duration: TURN_SECONDS, sampleInt: 50, ...shots })
     if (result.errors || result.non2xx) fail(`${result.errors} errors, ${result.non2xx} answers with no 2xx`)
     return result['2xx']
   }
@@ -225,7 +226,7 @@ function open(port: number, request: Buffer, expected: number, closing: boolean)
 
 /** Opens connections and has one answer on each; those that close are opened later, one for each request. */
 async function messaging(port: number, load: Load, connections: number): Promise<Client> {
-  const { message = GET, closing = false, rate = 0, seconds = turn_seconds } = load
+  const { message = GET, closing = false, rate = 0, seconds = TURN_SECONDS } = load
   const expected = (await answer_of(port, message)).length, request = Buffer.from(message)
   if (!expected) fail(`expected an answer with status 200 to ${message.split('\r\n', 1)[0]}`)
   const another = (): Connection => open(port, request, expected, closing), kept: Connection[] = []
@@ -253,12 +254,9 @@ async function messaging(port: number, load: Load, connections: number): Promise
 
 /** An answer with status 200, whole as it is on the wire; '' if there is none. */
 async function answer_of(port: number, message: string): Promise<string> {
-  try {
-    const reply = Buffer.from(await send(`127.0.0.1:${port}`, message, { silent_ms: 5_000 })).toString('latin1')
-    return reply.startsWith('HTTP/1.1 200 ') ? reply : ''
-  } catch {
-    return ''
-  }
+  const bytes = await send(`127.0.0.1:${port}`, message, { silent_ms: 5_000 }).catch(() => '')
+  const reply = Buffer.from(bytes).toString('latin1')
+  return reply.startsWith('HTTP/1.1 200 ') ? reply : ''
 }
 
 /** Starts a contender, and resolves once it answers. */
@@ -366,7 +364,6 @@ const HELP = `Usage: npm run bench -- [option]…
 
   --only SCENARIO  one of: ${Object.keys(SCENARIOS).join(' ')}
   --rounds N       how often each contender has its turn (6); the smallest of its figures counts
-  --seconds S      how long a turn is (0.5)
   --runs N         how often all of it is measured (1): shows median costs, and the range of each ratio
   --against FILE   another build of the server, such as a former dist/server.js, takes part too
   --svg            draws .github/bench.svg, of the scenarios that have node:http
@@ -376,17 +373,16 @@ nginx, Bun and Deno take part where they are installed.`
 
 const { values: options } = parseArgs({ options: {
   only: { type: 'string', multiple: true, default: Object.keys(SCENARIOS) }, against: { type: 'string', default: '' },
-  rounds: { type: 'string', default: '6' }, seconds: { type: 'string', default: '0.5' },
-  runs: { type: 'string', default: '1' }, svg: { type: 'boolean' }, help: { type: 'boolean' },
+  rounds: { type: 'string', default: '6' }, runs: { type: 'string', default: '1' }, svg: { type: 'boolean' }, help: { type: 'boolean' },
 } })
 if (options.help) {
   console.log(HELP)
   process.exit()
 }
-const [rounds = 0, runs = 0, turn_seconds = 0] = [options.rounds, options.runs, options.seconds].map(Number)
+const [rounds = 0, runs = 0] = [options.rounds, options.runs].map(Number)
 const against = options.against && resolve(options.against)
 const missing = [PROGRAM, MODULE, against].find(file => file && !existsSync(file))
-if (!(rounds > 0 && runs > 0 && turn_seconds > 0)) fail('--rounds, --runs and --seconds must be above 0')
+if (!(rounds > 0 && runs > 0)) fail('--rounds and --runs must be above 0')
 if (process.platform !== 'linux') fail('expected Linux, which tells the CPU time of a process in /proc')
 if (missing) fail(`${missing} does not exist (npm run build makes this server's)`)
 const chosen = options.only.map(id =>
@@ -401,8 +397,6 @@ process.on('exit', () => {
 })
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(1))
 
-// root's nginx reads it as another user
-chmodSync(folder, 0o755)
 process.env['PATH'] += ':/usr/sbin'
 // the path of its program tells where npx has put the module
 const npx = ['--yes', `--package=${AUTOCANNON}`, '-c', 'command -v autocannon']
@@ -411,7 +405,7 @@ const { default: autocannon } = await import(realpathSync(program_path)) as { de
 const whole = await answer_of((await start('ours')).port, GET), page = whole.slice(whole.indexOf('\r\n\r\n') + 4)
 Object.assign(process.env, { ANSWER: whole, PAGE: page })
 temporary('index.html', page)
-console.log(`${MACHINE}\nThe smallest of ${rounds} turns of ${turn_seconds} s counts.`)
+console.log(`${MACHINE}\nThe smallest of ${rounds} turns of ${TURN_SECONDS} s counts.`)
 for (let run = 0; run < runs; run++) for (const { id, all, ...scenario } of chosen) {
   await compare(scenario, all)
   print(`${id}: ${scenario.title}`, scenario.memory ? 'KiB each' : 'µs/request', all)
