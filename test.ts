@@ -46,19 +46,17 @@ function command(...names: string[]): string | undefined {
   return found
 }
 
-type Coming<T> = Promise<T> | (() => T | Promise<T>)
-/** Waits for a promise, or until a function, called after each rest, gives something true; but not for ever. */
-async function until<T>(what: string, coming: Coming<T>, rest: () => Promise<unknown> = () => pause(10)): Promise<T> {
+/** Waits for a promise, or until a function, called again and again, gives something true; but not for ever. */
+async function until<T>(what: string, coming: Promise<T> | (() => T | Promise<T>)): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => reject(new Error(`waited in vain until ${what}`)), BOUND_MS)
   })
   try {
-    if (typeof coming !== 'function') return await Promise.race([coming, late])
     for (;;) {
-      const value = await Promise.race([coming(), late])
-      if (value) return value
-      await Promise.race([rest(), late])
+      const value = await Promise.race([late, typeof coming === 'function' ? coming() : coming])
+      if (value || typeof coming !== 'function') return value
+      await pause(10)
     }
   } finally {
     clearTimeout(timer)
@@ -190,20 +188,11 @@ class Peer {
 
   /** Waits until something has come. */
   async comes(what: string, has_come = () => this.text.includes(what)): Promise<void> {
-    const more = (): Promise<unknown> => Promise.race([new Promise(next => this.socket.once('data', next)), this.all])
-    const missing = (): never => assert.fail(`it ended before ${what} came: ${this.text.slice(-200)}`)
-    await until(`${what} has come`, () => has_come() || this.over && missing(), more)
-  }
-
-  /** Waits until a server in this process has read all that was written, or has closed its side. */
-  async is_read_by({ ends }: Started): Promise<void> {
-    const own_end = () => Array.from(ends).find(({ remotePort }) => remotePort === this.socket.localPort)
-    let end: Socket | undefined
-    const news = () => Promise.race([end ? new Promise(next => end?.once('data', next)) : turn(), this.all])
-    await until('the server has read', () => {
-      end ??= own_end()
-      return this.over || end?.bytesRead === this.socket.bytesWritten
-    }, news)
+    while (!has_come()) {
+      assert.ok(!this.over, `it ended before ${what} came: ${this.text.slice(-200)}`)
+      const more = new Promise(next => this.socket.once('data', next))
+      await until(`${what} has come`, Promise.race([more, this.all]))
+    }
   }
 
   /** Waits until the server has closed its side, and closes ours. */
@@ -511,7 +500,17 @@ describe_beside('HTTP/1.1 to the letter', 1, () => {
 
   /** Exchanges as `exchange` does, but the server has read each piece before the next one is sent. */
   function exchange_pieces(server: Started, ...pieces: Piece[]): Promise<string> {
-    return exchange(server, ...pieces.flatMap(piece => [piece, (peer: Peer) => peer.is_read_by(server)]))
+    return exchange(server, ...pieces.flatMap(piece => [piece, (peer: Peer) => is_read(peer, server)]))
+  }
+
+  /** Waits until the server has read all that a client wrote, or has closed its side. */
+  async function is_read(peer: Peer, { ends }: Started): Promise<void> {
+    let end: Socket | undefined
+    while (!peer.over && end?.bytesRead !== peer.socket.bytesWritten) {
+      const more = end ? new Promise(next => end?.once('data', next)) : turn()
+      await until('the server has read', Promise.race([more, peer.all]))
+      end ??= Array.from(ends).find(({ remotePort }) => remotePort === peer.socket.localPort)
+    }
   }
 
   /** Whether a piece but the last leaves what is no HTTP yet: the server waits a short while only for the rest. */
@@ -3813,7 +3812,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       it(`that together would pass all_bodies_bytes are 503, until the body before ${ending}`, async t => {
         const server = await start(t, { answer: ok, limits: { all_bodies_bytes: 100_000, body_ms } })
         const first = new Peer(server.port, post_of(90_000, x(80_000)))
-        await first.is_read_by(server)
+        await until('it is read', () => [...server.ends][0]?.bytesRead === first.socket.bytesWritten)
         const refused = await exchange(server, post_of(50_000))
         assert.match(refused, /^HTTP\/1\.1 503 [^]*\r\nRetry-After: \d+\r\n/)
         assert.equal(gist(refused), '503')
@@ -4644,7 +4643,7 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
       const stop = new AbortController()
       const server = await start(t, { signal: stop.signal, limits: { stop_ms: 100 } })
       const peer = new Peer(server.port, 'GET')
-      await peer.is_read_by(server)
+      await until('it is read', () => [...server.ends][0]?.bytesRead === 3)
       stop.abort()
       await server.nobody()
       peer.socket.destroy()
