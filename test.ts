@@ -138,21 +138,18 @@ async function run(t: Scope, args: string[], cwd = HERE): Promise<{ code: number
   return { code, out: program.out, err: program.err }
 }
 
-/** The code of server.ts with PATIENT limits, except for the given ones. */
-function with_limits(code: string, limits: Record<string, number> = {}): string {
-  for (const [name, value] of Object.entries({ ...PATIENT, ...limits })) {
+const without_types: Record<string, string> = {}
+/** A copy of a program, with test.jpg; as .mjs without types, to start quickly; PATIENT except for the given limits. */
+function copy_of(original: string, limits?: Record<string, number>, path = ''): string {
+  let code = readFileSync(join(HERE, original), 'utf8')
+  if (!path) code = without_types[original] ??= transformSync(code, { loader: 'ts' }).code
+  for (const [name, value] of limits ? Object.entries({ ...PATIENT, ...limits }) : []) {
     const parts = code.split(new RegExp(`(?<=\\b${name}(?:: | = ))\\d[\\de_]*`))
     assert.equal(parts.length, 2, `one place sets ${name}`)
     code = parts.join(String(value))
   }
-  return code
-}
-
-const without_types: Record<string, string> = {}
-/** The path of a copy of a program, without types so that it starts quickly, and with test.jpg beside it. */
-function copy_of(original: string, change = (code: string): string => code): string {
-  const path = join(mkdtempSync(join(SCRATCH, 'copy-')), 'copy.mjs'), text = readFileSync(join(HERE, original), 'utf8')
-  writeFileSync(path, change(without_types[original] ??= transformSync(text, { loader: 'ts' }).code))
+  path ||= join(mkdtempSync(join(SCRATCH, 'copy-')), 'copy.mjs')
+  writeFileSync(path, code)
   copyFileSync(join(HERE, 'test.jpg'), join(path, '../test.jpg'))
   return path
 }
@@ -2685,11 +2682,11 @@ describe_beside('the README', 1, () => {
   before(() => {
     mkdirSync(PACKAGE, { recursive: true })
     for (const name of ['package.json', 'dist']) cpSync(join(HERE, name), join(PACKAGE, name), { recursive: true })
-    for (const name of ['client.ts', 'test.jpg']) copyFileSync(join(HERE, name), join(folder, name))
+    copyFileSync(join(HERE, 'client.ts'), join(folder, 'client.ts'))
     writeFileSync(join(folder, 'package.json'), '{ "type": "module" }')
     // on a busy machine an honest client may be slow
-    writeFileSync(join(folder, 'server.ts'), with_limits(text_of('server.ts')))
-    writeFileSync(join(PACKAGE, 'dist/server.js'), with_limits(text_of('dist/server.js')))
+    copy_of('server.ts', {}, join(folder, 'server.ts'))
+    copy_of('dist/server.js', {}, join(PACKAGE, 'dist/server.js'))
     for (const { name, code } of programs) writeFileSync(join(folder, name), code)
     make_public()
   })
@@ -3284,9 +3281,9 @@ describe('hard to knock over', { concurrency: 4 }, () => {
    * it (`source`), or that calls `serve` with such `options`. A `shell` command can come before.
    */
   async function start_program(t: Scope, how: HowToStart = {}): Promise<Program> {
-    const { limits, quiet = true, port = 0, options, shell = '', flags = [] } = how
+    const { limits = {}, quiet = true, port = 0, options, shell = '', flags = [] } = how
     const source = how.source ?? (options === undefined ? '' : serving(options))
-    const path = copy_of(file_of(source ? 'server' : 'wow-server'), code => with_limits(code, limits))
+    const path = copy_of(file_of(source ? 'server' : 'wow-server'), limits)
     const script = source
       ? ['--input-type=module', '--eval', source.replace('./server.ts', pathToFileURL(path).href)]
       : [path, String(port), '--host', '127.0.0.1', ...quiet ? ['--quiet'] : []]
