@@ -66,12 +66,10 @@ async function until<T>(what: string, coming: Promise<T> | (() => T | Promise<T>
 /** Where something is started that ends with its test, or with its suite. */
 type Scope = { after: (end: () => void) => void }
 
-/** A port that nobody has, below those that the system gives to clients. */
+/** A port at which nobody listens, below those that the system gives to clients. */
 async function free_port(): Promise<number> {
-  const port = 10_000 + Math.floor(Math.random() * 20_000), listener = createServer().listen(port)
-  const is_free = await once(listener, 'listening').then(() => true, () => false)
-  await new Promise(resolve => listener.close(resolve))
-  return is_free ? port : free_port()
+  const port = 10_000 + Math.floor(Math.random() * 20_000)
+  return await accepts(port) ? free_port() : port
 }
 
 /** A server in this process, with its ends of the open connections; `nobody` waits until there are none. */
@@ -109,14 +107,11 @@ class Program {
     this.child.stdout?.setEncoding('latin1').on('data', text => { this.out += text })
     this.child.stderr?.setEncoding('latin1').on('data', text => { this.err += text })
     this.exit = once(this.child, 'close').then(([code, signal]) => signal ?? code)
-    t.after(() => this.end())
-  }
-
-  /** Kills it and its group. */
-  end(): void {
-    try {
-      if (this.child.pid) process.kill(-this.child.pid, 'SIGKILL')
-    } catch { /* it has ended */ }
+    t.after(() => {
+      try {
+        if (this.child.pid) process.kill(-this.child.pid, 'SIGKILL')
+      } catch { /* it has ended */ }
+    })
   }
 
   /** Waits until a function gives something true, as long as the program runs. */
@@ -196,8 +191,7 @@ class Peer {
   async closed(): Promise<string> {
     const text = await until('the connection has ended', this.all)
     // a reset leaves no port waiting (TIME_WAIT). But Node 20 never exits after the reset of a socket that is ending
-    if (this.socket.writableEnded) this.socket.destroy()
-    else this.socket.resetAndDestroy()
+    this.socket[this.socket.writableEnded ? 'destroy' : 'resetAndDestroy']()
     return text
   }
 }
@@ -2918,7 +2912,7 @@ describe_beside('the README', 1, () => {
       assert.equal(status_of(await ask(port, 'DELETE /guests')), 405)
       assert.match((await got(port, '/')).body, /Wow, TypeScript Server/)
 
-      first.end()
+      first.child.kill('SIGKILL')
       await until('it has ended', first.exit)
       // node:sqlite is newer than Node 20, on which tsx runs
       const second = await start_chapter(t, 'guests.ts', newer_node === NODE ? TSX : RUNNER)
@@ -3193,7 +3187,7 @@ ${process.getuid?.() === 0 ? 'user root;' : ''} events {} http { access_log off;
       const more = (than: number): Promise<unknown> =>
         Promise.race([until(`there are more than ${than} answers`, () => answers > than), load])
       await more(200)
-      servers[0].end()
+      servers[0].child.kill('SIGKILL')
       await more(answers + 400)
       over = true
       await load
