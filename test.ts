@@ -12,7 +12,7 @@ import { finished } from 'node:stream/promises'
 import { after, before, describe, it, type TestContext } from 'node:test'
 import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises'
 import { connect as connect_tls } from 'node:tls'
-import { fileURLToPath, pathToFileURL } from 'node:url'
+import { pathToFileURL } from 'node:url'
 import { build, transformSync } from 'esbuild'
 import type { Answer, Content, Options, Request } from './server.ts'
 
@@ -24,11 +24,10 @@ const file_of = (name: string): string => BUILT ? `dist/${name}.js` : `${name.re
 const { http, LIMITS, Reader, serve } = await import(`./${file_of('server')}`) as typeof import('./server.ts')
 const { send } = await import(`./${file_of('client')}`) as typeof import('./client.ts')
 
-const HERE = fileURLToPath(new URL('.', import.meta.url))
-/** A character for each byte, as in all that comes from a peer or a program. */
+const HERE = import.meta.dirname
+/** A character for each byte, as in all text that comes from a peer or a program. */
 const PICTURE = readFileSync(join(HERE, 'test.jpg'), 'latin1')
-const NODE = process.execPath
-const TSX = [NODE, '--import', import.meta.resolve('tsx')]
+const NODE = process.execPath, TSX = [NODE, '--import', import.meta.resolve('tsx')]
 const SCRATCH = realpathSync(mkdtempSync(join(tmpdir(), 'wow-server-')))
 after(() => rmSync(SCRATCH, { recursive: true, force: true }))
 
@@ -95,10 +94,9 @@ class Program {
   readonly child: ChildProcess
   /** the exit code, or the signal that ended it */
   readonly exit: Promise<number | string>
-  /** what it has printed, a character for each byte */
+  /** what it has printed, and where it listens, once it has said so */
   out = ''
   err = ''
-  /** where it listens, once it has said so */
   port = 0
 
   constructor(t: Scope, [program = '', ...args]: string[], cwd = HERE, stdio: 'ignore' | 'ipc' = 'ignore') {
@@ -155,12 +153,10 @@ async function accepts(port: number): Promise<boolean> {
   return once(socket, 'connect').then(() => true, () => false).finally(() => socket.destroy())
 }
 
-/** A client that keeps its side open until it is told otherwise, and remembers what came. */
+/** A client that keeps its side open until told otherwise; `text` has come so far, and `all` is what came at last. */
 class Peer {
   readonly socket: Socket
-  /** what has come, a character for each byte */
   text = ''
-  /** everything that came, once it is over */
   readonly all: Promise<string>
 
   constructor(port: number, text = '') {
@@ -240,10 +236,7 @@ async function cpu_of(work: () => unknown, times = 1): Promise<number> {
   return Math.min(user + system, times > 1 ? await cpu_of(work, times - 1) : Infinity)
 }
 
-/**
- * Replies in short: of a 200 its body, of any other its status, and text that is not HTTP as it is.
- * Each is checked for what every reply must have. The server has closed after them, so the last one must have said so.
- */
+/** Replies in short, all checked: the body of a 200, the status of others, other text as it is; the last one closes. */
 function gist(text: string): string {
   if (!text.startsWith('HTTP/')) return text
   const grammar = /^HTTP\/1\.1 (\d{3}) [ -~]+\r\n(?:[\w-]+: [ -~]+\r\n)*\r\n/
@@ -256,16 +249,9 @@ function gist(text: string): string {
     assert.ok(Date.parse(date) > performance.timeOrigin - 2_000 && Date.parse(date) < Date.now() + 2_000, 'Date is now')
     assert.match(length, status === '204' ? /^$/ : /^\d+$/)
     assert.equal(body.length, Number(length), 'Content-Length counts what follows')
-    const closes = rest ? undefined : 'close'
-    assert.equal(field_of(head, 'Connection'), closes, 'the last reply, and no other, says Connection: close')
+    assert.equal(field_of(head, 'Connection'), rest ? undefined : 'close', 'the last reply, and no other, says close')
   }
   return [status === '200' ? body : status, ...rest ? [gist(rest)] : []].join(', ')
-}
-
-/** The suites that run beside one another: while one waits for programs, the other has the processor. */
-const beside: (() => void)[] = []
-function describe_beside(name: string, concurrency: number, suite: () => void): void {
-  beside.push(() => describe(name, { concurrency }, suite))
 }
 
 describe('the article', () => {
@@ -420,10 +406,13 @@ describe('the source', () => {
   }
 })
 
+/** The suites that run beside one another: while one waits for programs, the other has the processor. */
+const beside: (() => void)[] = []
+
 /** A sentence, an outcome as `gist` tells it, and the messages that have it; each row is a test. */
 type Row = [sentence: string, outcome: string, ...messages: string[]]
 
-describe_beside('HTTP/1.1 to the letter', 1, () => {
+beside.push(() => describe('HTTP/1.1 to the letter', { concurrency: 1 }, () => {
   /** A request as the server repeats it (HEAD as GET); undefined leaves it to the article's contents. */
   function echoed({ method, src, headers, body }: Request): string | undefined {
     if (src === '/page' || src === '/test.jpg' || src === '*' || method === 'CONNECT') return undefined
@@ -1486,14 +1475,14 @@ ${bytes.subarray(0, Number(src.slice(1)) || 0)}`
       }))
     })
   })
-})
+}))
 
 const DENO = ['run', '--allow-net', '--allow-read']
 /** The other runtimes of the same files, and what comes before a program's name. */
 const RUNTIMES: [name: string, args: string[]][] =
   [['node22', []], ['node24', []], ['node26', []], ['deno', DENO], ['bun', []]]
 
-describe_beside('programs', 2, () => {
+beside.push(() => describe('programs', { concurrency: 2 }, () => {
   let server: string[] = [], client: string[] = []
   before(() => {
     server = [NODE, copy_of(file_of('wow-server'))]
@@ -1710,7 +1699,7 @@ describe_beside('programs', 2, () => {
       assert.deepEqual(seen.slice(0, 2), ['/', '/test.jpg'])
     })
   })
-})
+}))
 
 type Devtools = (method: string, params: object, sessionId?: unknown) => Promise<Record<string, unknown>>
 
@@ -1770,7 +1759,7 @@ describe('send', () => {
   const LENGTH_REPLY = `${LENGTH_5}Hello`
   const CHUNKED_REPLY = `${CHUNKED}5;a="b"\r\nHello\r\n0\r\nX: y\r\n\r\n`
 
-  describe_beside('a cut reply is never taken for whole', 8, () => {
+  beside.push(() => describe('a cut reply is never taken for whole', { concurrency: 8 }, () => {
     it('ends a trickle after total_ms, and a silence after silent_ms', async () => {
       const trickle = received(endless('', 'x'), { options: { total_ms: 100 } })
       await assert.rejects(trickle, /expected the whole reply within 0\.1 s, got \d+ bytes of it$/)
@@ -1977,7 +1966,7 @@ describe('send', () => {
         return true
       })
     })
-  })
+  }))
 
   // nothing else runs in the process, so that timers and CPU time are their own
   describe('what it takes', () => {
@@ -2030,7 +2019,7 @@ describe('send', () => {
   })
 })
 
-describe_beside("in other people's programs", 2, () => {
+beside.push(() => describe("in other people's programs", { concurrency: 2 }, () => {
   /** A user's folder, in which the package is installed from its tarball. */
   const USER = join(SCRATCH, 'user'), BIN = join(USER, 'node_modules/.bin')
   const INSTALLED = join(USER, 'node_modules/wow-server')
@@ -2587,9 +2576,9 @@ HTTP/1.1 200 OK
       assert.equal(one, `Open http://127.0.0.1:${its_port}/\n`)
     })
   })
-})
+}))
 
-describe_beside('the README', 1, () => {
+beside.push(() => describe('the README', { concurrency: 1 }, () => {
   const READMES = ['README.md', 'README.zh-CN.md']
   const text_of = (file: string): string => readFileSync(join(HERE, file), 'utf8')
 
@@ -3225,7 +3214,7 @@ ${process.getuid?.() === 0 ? 'user root;' : ''} events {} http { access_log off;
     const expected = programs.map(({ name }) => name).filter(name => name !== 'guests.ts' || !no_newer_node)
     assert.deepEqual(expected.filter(name => !was_run.has(name)), [])
   })
-})
+}))
 
 describe('two suites at a time', { concurrency: 2 }, () => beside.forEach(start => start()))
 
