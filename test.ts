@@ -8,7 +8,6 @@ import { createRequire } from 'node:module'
 import { connect, createServer, Server, type AddressInfo, type Socket } from 'node:net'
 import { availableParallelism, tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
-import { finished } from 'node:stream/promises'
 import { after, before, describe, it, type TestContext } from 'node:test'
 import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises'
 import { connect as connect_tls } from 'node:tls'
@@ -162,7 +161,7 @@ class Peer {
   constructor(port: number, text = '') {
     this.socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true })
     this.socket.setEncoding('latin1').on('data', piece => { this.text += piece }).on('error', () => {})
-    this.all = finished(this.socket, { writable: false }).catch(() => {}).then(() => this.text)
+    this.all = new Promise(end => this.socket.once('end', end).once('close', end)).then(() => this.text)
     this.write(text)
   }
 
@@ -480,7 +479,8 @@ beside.push(() => describe('HTTP/1.1 to the letter', { concurrency: 1 }, () => {
 
   /** Exchanges as `exchange` does, but the server has read each piece before the next one is sent. */
   function exchange_pieces(server: Started, ...pieces: Piece[]): Promise<string> {
-    return exchange(server, ...pieces.flatMap(piece => [piece, (peer: Peer) => is_read(peer, server)]))
+    const waiting = pieces.flatMap(piece => [piece, (peer: Peer) => is_read(peer, server)])
+    return until('the server has answered', exchange(server, ...waiting))
   }
 
   /** Waits until the server has read all that a client wrote, or has closed its side. */
@@ -488,7 +488,7 @@ beside.push(() => describe('HTTP/1.1 to the letter', { concurrency: 1 }, () => {
     let end: Socket | undefined
     while (!peer.over && end?.bytesRead !== peer.socket.bytesWritten) {
       const more = end ? new Promise(next => end?.once('data', next)) : turn()
-      await until('the server has read', Promise.race([more, peer.all]))
+      await Promise.race([more, peer.all])
       end ??= Array.from(ends).find(({ remotePort }) => remotePort === peer.socket.localPort)
     }
   }
