@@ -33,8 +33,6 @@ after(() => rmSync(SCRATCH, { recursive: true, force: true }))
 type Limits = Partial<typeof LIMITS>
 /** Time limits that no test reaches; a test shortens the one that it is about. */
 const PATIENT: Limits = Object.fromEntries(Object.keys(LIMITS).flatMap(name => /_ms$/.test(name) ? [[name, 6e5]] : []))
-/** How long a test waits for what must happen: enough on a busy machine, and it costs nothing at rest. */
-const BOUND_MS = 60_000
 
 /** The path of a command; undefined where it is not installed, which CI does not allow. */
 function command(...names: string[]): string | undefined {
@@ -44,11 +42,11 @@ function command(...names: string[]): string | undefined {
   return found
 }
 
-/** Waits for a promise, or until a function, called again and again, gives something true; but not for ever. */
+/** Waits for a promise, or until a function, called again and again, gives something true; but a minute at most. */
 async function until<T>(what: string, coming: Promise<T> | (() => T | Promise<T>)): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`waited in vain until ${what}`)), BOUND_MS)
+    timer = setTimeout(() => reject(new Error(`waited in vain until ${what}`)), 60_000)
   })
   try {
     for (;;) {
@@ -1477,17 +1475,12 @@ ${bytes.subarray(0, Number(src.slice(1)) || 0)}`
   })
 }))
 
-const DENO = ['run', '--allow-net', '--allow-read']
 /** The other runtimes of the same files, and what comes before a program's name. */
-const RUNTIMES: [name: string, args: string[]][] =
-  [['node22', []], ['node24', []], ['node26', []], ['deno', DENO], ['bun', []]]
+const RUNTIMES: [name: string, ...args: string[]][] =
+  [['node22'], ['node24'], ['node26'], ['deno', 'run', '--allow-net', '--allow-read'], ['bun']]
 
 beside.push(() => describe('programs', { concurrency: 2 }, () => {
-  let server: string[] = [], client: string[] = []
-  before(() => {
-    server = [NODE, copy_of(file_of('wow-server'))]
-    client = [NODE, copy_of(file_of('wow-client'))]
-  })
+  const server = [NODE, copy_of(file_of('wow-server'))], client = [NODE, copy_of(file_of('wow-client'))]
 
   /** Each of these command lines is refused, with one line that matches. */
   async function refuse(t: Scope, program: string[], cases: [args: string[], line: RegExp][]): Promise<void> {
@@ -1636,7 +1629,7 @@ beside.push(() => describe('programs', { concurrency: 2 }, () => {
   })
 
   describe('any runtime', { concurrency: 2 }, () => {
-    for (const [name, args] of RUNTIMES) {
+    for (const [name, ...args] of RUNTIMES) {
       const path = command(name) ?? '', skip = path ? false : `${name} is not installed`
       it(`runs server.ts and client.ts as they are under ${name}`, { skip }, async t => {
         const program = await new Program(t, [path, ...args, 'server.ts', '0']).listening()
@@ -1742,7 +1735,7 @@ describe('send', () => {
         if (!open) socket.end()
       })
     })
-    const bytes = send(`127.0.0.1:${port}`, request, { silent_ms: BOUND_MS, ...options }).finally(end)
+    const bytes = send(`127.0.0.1:${port}`, request, { silent_ms: 60_000, ...options }).finally(end)
     return Buffer.from(await bytes).toString('latin1')
   }
 
@@ -2340,7 +2333,7 @@ server.on('listening', () => console.log(\`http://127.0.0.1:\${(server.address()
       interim: /^answer must return .*, of status 200 or more, got 100$/,
     }
 
-    const programs = RUNTIMES.map(([name, args]) => [name, command(name), args] as const)
+    const programs = RUNTIMES.map(([name, ...args]) => [name, command(name), args] as const)
     for (const [name, program, args] of [['tsx', NODE, TSX.slice(1)] as const, ...programs]) {
       it(`in one line for each, under ${name}`, { skip: program ? false : `${name} is not installed` }, async t => {
         const { folder, path } = write_file('app.ts', FAILS)
@@ -2711,7 +2704,7 @@ beside.push(() => describe('the README', { concurrency: 1 }, () => {
   /** One GET through node:http, which lets a test choose the connection and the address it comes from. */
   function got(port: number, path: string, how: HowToGet = {}): Promise<Got> {
     return new Promise((resolve, reject) => {
-      const signal = AbortSignal.timeout(BOUND_MS)
+      const signal = AbortSignal.timeout(60_000)
       http_get({ host: '127.0.0.1', port, path, agent: false, signal, ...how }, response => {
         let body = ''
         response.setEncoding('utf8').on('data', (piece: string) => { body += piece }).on('error', reject)
