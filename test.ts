@@ -36,10 +36,9 @@ const PATIENT: Limits = Object.fromEntries(Object.keys(LIMITS).flatMap(name => /
 
 /** The path of a command; undefined where it is not installed, which CI does not allow. */
 function command(...names: string[]): string | undefined {
-  const folders = (process.env['PATH'] ?? '').split(delimiter)
-  const found = names.flatMap(name => folders.map(folder => join(folder, name))).find(path => existsSync(path))
-  if (!found && process.env['WOW_COMPLETE']) throw new Error(`${names.join(' or ')} is not installed`)
-  return found
+  const { PATH = '', WOW_COMPLETE } = process.env, paths = PATH.split(delimiter)
+  const found = names.flatMap(name => paths.map(path => join(path, name))).find(path => existsSync(path))
+  return found ?? (WOW_COMPLETE ? assert.fail(`${names.join(' or ')} is not installed`) : undefined)
 }
 
 /** Waits for a promise, or until a function, called again and again, gives something true; but a minute at most. */
@@ -102,11 +101,7 @@ class Program {
     this.child.stdout?.setEncoding('latin1').on('data', text => { this.out += text })
     this.child.stderr?.setEncoding('latin1').on('data', text => { this.err += text })
     this.exit = once(this.child, 'close').then(([code, signal]) => signal ?? code)
-    t.after(() => {
-      try {
-        if (this.child.pid) process.kill(-this.child.pid, 'SIGKILL')
-      } catch { /* it has ended */ }
-    })
+    t.after(() => { try { process.kill(-(this.child.pid ?? NaN), 'SIGKILL') } catch { /* it has ended */ } })
   }
 
   /** Waits until a function gives something true, as long as the program runs. */
