@@ -107,7 +107,10 @@ class Program {
   /** Waits until a function gives something true, as long as the program runs. */
   until<T>(what: string, look: () => T | Promise<T>): Promise<T> {
     const ended = this.exit.then(how => assert.fail(`it has ended with ${how}: ${this.out}${this.err}`))
-    return until(`${this.child.spawnargs.join(' ')} ${what}`, async () => Promise.race([look(), ended]))
+    return until(`${this.child.spawnargs.join(' ')} ${what}`, async () => {
+      const value = await Promise.race([look(), ended])
+      return value || Promise.race([ended, value])
+    })
   }
 
   /** Waits until it has printed an address to open. */
