@@ -100,7 +100,8 @@ class Connection {
   constructor(options: SendOptions) {
     for (const name of ['silent_ms', 'total_ms', 'max_bytes'] as const) {
       const value = options[name]
-      if (value !== undefined && !(value > 0)) throw new RangeError(`${name} must be a number above 0, got ${value}`)
+      if (value !== undefined && !(typeof value === 'number' && value > 0))
+        throw new RangeError(`${name} must be a number above 0, got ${value}`)
     }
     const { signal } = options
     if (signal !== undefined && typeof signal?.addEventListener !== 'function')
@@ -210,7 +211,7 @@ class Reader {
   *read_reply(method: string): Reading<Reply> {
     if (!(yield* this.is_http())) {
       yield* this.read_to_close()
-      return { bytes: this.bytes, body_start: 0, chunked: false, type: '' }
+      return { bytes: this.reply(), body_start: 0, chunked: false, type: '' }
     }
     let head = yield* this.read_head()
     // interim heads come before the one that counts; what follows 101 is not HTTP (RFC 9110, 15.2)
@@ -219,8 +220,11 @@ class Reader {
     yield* this.read_body(head, method)
     const chunked = this.at > body_start && fields.has('transfer-encoding')
     const type = fields.get('content-type')?.split(/[\t ;]/, 1)[0] ?? ''
-    return { bytes: this.bytes.subarray(0, this.at), body_start, chunked, type }
+    return { bytes: this.reply(), body_start, chunked, type }
   }
+
+  /** What has been read, in a buffer of its own: the user can see the whole buffer. */
+  private reply(): Buffer { return Buffer.from(new Uint8Array(this.bytes.subarray(0, this.at)).buffer) }
 
   /** What is not HTTP is bare text, such as the article's `Yes`. */
   private *is_http(): Reading<boolean> {
