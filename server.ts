@@ -16,6 +16,7 @@ import { closeSync, existsSync, openSync, readFileSync, realpathSync } from 'nod
 import { isIPv6, Server, type AddressInfo, type Socket } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { basename } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { inspect, parseArgs, styleText } from 'node:util'
 
@@ -151,7 +152,7 @@ const defaults = {
   idle_ms: 5_000,
   /** how long the system may take nothing for a client: Linux does so in steps of 1 MiB or more */
   write_ms: 120_000,
-  /** how long to read on after the last answer (RFC 9112, 9.6): longer than a round trip */
+  /** how long to read on after the last answer (RFC 9112, 9.6): longer than a round trip; over 64 KiB, write_ms */
   linger_ms: 2_000,
   /** from the signal until the connections still open are cut off: service managers wait longer */
   stop_ms: 4_000,
@@ -273,7 +274,7 @@ function wrong_line(line: string, is_first: boolean): string {
   const got = `got ${inspect(line)}`, name = is_first ? 'the status line' : line.split(':', 1)[0]
   if (/[^\0-\xff]/.test(line)) return `${name} must have characters of latin1 only, with others percent-encoded, ${got}`
   if (is_first)
-    return `a response must begin with a status line such as 'HTTP/1.1 200 OK' (only OK may be missing), ${got}`
+    return `expected a status line such as 'HTTP/1.1 200 OK' (OK may be missing, but not the space), ${got}`
   return `expected a field line such as Content-Type: text/html, not indented, or an empty line before the body, ${got}`
 }
 
@@ -382,7 +383,8 @@ class Listener extends Server {
     let quiet_turns = 0
     this.on('connection', () => { quiet_turns = 0 })
     const deadline = performance.now() + LAST_ACCEPTS_MS
-    while (quiet_turns++ < LAST_ACCEPTS_TURNS && performance.now() < deadline) await new Promise(setImmediate)
+    // a millisecond a turn: on Deno, setImmediate lets nobody in
+    while (quiet_turns++ < LAST_ACCEPTS_TURNS && performance.now() < deadline) await pause(1)
     if (this.listening) this.close()
     // one that was paused because too much came pauses itself again
     for (const { socket } of this.open_connections) socket.resume()
@@ -469,7 +471,7 @@ class Connection {
 
   /** Ends the exchange once its answer is sent: the connection is closed, or waits to be accepted again. */
   close(): void {
-    if (!(this.answer instanceof Promise)) return this.finish(this.answer)
+    if (typeof this.answer === 'string' || !('then' in this.answer)) return this.finish(this.answer)
     // the answers before this one do not wait for it, unless it comes at once
     if (this.pending) setImmediate(() => {
       if (this.pending) this.socket.write(this.pending, 'latin1')
@@ -509,6 +511,8 @@ class Connection {
   private get limit_ms(): number {
     const { state, server: { options: { limits }, stopping } } = this
     if (state === 'text_ms') return Infinity
+    // the system may still have much of a long answer to send: to close would cut it off if the client sends more
+    if (state === 'linger_ms' && this.socket.bytesWritten > WRITE_BYTES) return limits.write_ms
     if (state === 'answering') return this.socket.readableEnded ? limits.linger_ms : Infinity
     const is_waiting = state === 'silent_ms' || state === 'idle_ms'
     return stopping && is_waiting ? Math.min(limits[state], STOP_GRACE_MS) : limits[state]
@@ -656,8 +660,9 @@ class Received {
   }
 
   /**
-   * made when first asked for; aborted when the client is gone or the server has stopped, before there is an answer
-   * (a client that leaves is not noticed while more than 32 KiB of its next requests wait)
+   * made when first asked for; aborted when the client is gone or the server has stopped, before there is an answer;
+   * a client that has closed its side counts as gone after linger_ms (a client that leaves is not noticed while more
+   * than 32 KiB of its next requests wait)
    */
   get signal(): AbortSignal { return (this.controller ??= new AbortController()).signal }
   abort(): void { (this.controller ??= new AbortController()).abort() }
@@ -926,7 +931,7 @@ function framing_of(head: string, is_1_0: boolean) {
   if (host === undefined ? !is_1_0 : !is_host(host))
     throw bad_request(`expected a Host with a name or an address, got ${shown(host ?? 'none')} (RFC 9112, 3.2)`)
   if (length !== undefined && !(/^\d+[\t ]*$/.test(length) && Number.isSafeInteger(Number(length))))
-    throw bad_request(`Content-Length must be a number, got ${shown(length)} (RFC 9110, 8.6)`)
+    throw bad_request(`Content-Length must be a number up to 2 ** 53 - 1, got ${shown(length)} (RFC 9110, 8.6)`)
   // two readers, each trusting one of them, would see different requests
   if (codings !== undefined && (length !== undefined || is_1_0))
     throw bad_request('Transfer-Encoding is not allowed with Content-Length or in HTTP/1.0 (RFC 9112, 6.1)')

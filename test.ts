@@ -1390,6 +1390,7 @@ ${bytes.subarray(0, Number(src.slice(1)) || 0)}`
       ['trailers',                         n => chunked(`0\r\n${'y:\r\n'.repeat(n / 4)}y\r\n\r\n`)],
       ['trailers that end early',          n => chunked(`0\r\n${'y: y\r\n'.repeat(n / 6)}`)],
       ['pipelined requests',               n => get().repeat(n / get().length)],
+      ['pipelined requests, empty lines',  n => `\r\n${get()}`.repeat(n / (get().length + 2))],
     ])
 
     is_linear('byte by byte', read_pieces, [
@@ -1657,6 +1658,29 @@ beside.push(() => describe('programs', { concurrency: 2 }, () => {
           })`)
         const { port } = await new Program(t, [path, ...args, file]).listening()
         assert.equal(await until('it is too slow', new Peer(port).all), '')
+      })
+
+      it(`stops once it has answered those whom the system has let in, under ${name}`, { skip }, async t => {
+        const file = join(mkdtempSync(join(SCRATCH, 'stop-')), 'stop.mjs'), enough = join(file, '../enough')
+        writeFileSync(file, `
+          import { existsSync } from 'node:fs'
+          import { serve } from ${JSON.stringify(pathToFileURL(join(HERE, 'server.ts')).href)}
+          const stop = new AbortController(), rest = new Int32Array(new SharedArrayBuffer(4))
+          function answer() {
+            if (stop.signal.aborted) return
+            console.log('It is busy')
+            while (!existsSync(${JSON.stringify(enough)})) Atomics.wait(rest, 0, 0, 20)
+            stop.abort()
+          }
+          const s = serve({ host: '127.0.0.1', port: 0, signal: stop.signal, answer })
+          s.once('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'))`)
+        const server = await new Program(t, [path, ...args, file]).listening(), peers = [new Peer(server.port, GET)]
+        await server.until('is busy', () => server.out.includes('It is busy'))
+        for (let i = 0; i < 30; i++) peers.push(new Peer(server.port, GET))
+        const is_sent = ({ socket }: Peer): boolean => !socket.connecting && socket.writableLength === 0
+        await until('all have sent', () => peers.every(is_sent))
+        writeFileSync(enough, '')
+        for (const { all } of peers) assert.equal(status_of(await until('it is answered', all)), 200)
       })
     }
   })
@@ -1934,6 +1958,14 @@ describe('send', () => {
       }
     })
 
+    it('gives a reply in a buffer that holds nothing else', async t => {
+      for (const text of ['Yes', LENGTH_REPLY]) {
+        const { port } = await start(t, socket => socket.end(text)), reply = await send(`127.0.0.1:${port}`)
+        assert.equal(String(reply), text)
+        assert.equal(reply.buffer.byteLength, reply.length)
+      }
+    })
+
     it('takes undefined and Infinity as options', async () => {
       const unset = { signal: undefined, silent_ms: undefined, total_ms: undefined, max_bytes: undefined }
       assert.equal(await received(LENGTH_REPLY, { options: unset }), LENGTH_REPLY)
@@ -1942,7 +1974,7 @@ describe('send', () => {
     })
 
     it('refuses a limit that is no limit, and names it', async () => {
-      for (const name of ['silent_ms', 'total_ms', 'max_bytes']) for (const value of [0, -1, NaN]) {
+      for (const name of ['silent_ms', 'total_ms', 'max_bytes']) for (const value of [0, -1, NaN, '5' as never]) {
         const message = `${name} must be a number above 0, got ${value}`
         await assert.rejects(send('127.0.0.1:1', 'hello', { [name]: value }), { name: 'RangeError', message })
       }
@@ -2354,27 +2386,27 @@ server.on('listening', () => console.log(\`http://127.0.0.1:\${(server.address()
     const any = (value: unknown): string => value as string
     // what is written, and what must be said of it
     const mistakes: [mistake: string, write: () => unknown, said: RegExp][] = [
-      ['nothing', () => http``, /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got ''$/],
+      ['nothing', () => http``, /^expected a status line such as 'HTTP\/1\.1 200 OK'.*, got ''$/],
       ['an empty line first', () => http`
 HTTP/1.1 200 OK
 
-`, /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got ''$/],
+`, /^expected a status line such as 'HTTP\/1\.1 200 OK'.*, got ''$/],
       ['an indented status line', () => http`  HTTP/1.1 200 OK\n\n`,
-        /^a response must begin with a status line .*, got '  HTTP\/1\.1 200 OK'$/],
+        /^expected a status line .*, got '  HTTP\/1\.1 200 OK'$/],
       ['an indented field line', () => http`HTTP/1.1 200 OK
         Content-Type: text/plain
 
 `, /^expected a field line .*not indented.*, got ' {8}Content-Type: text\/plain'$/],
       ['no space after the status code', () => http`HTTP/1.1 200\n\n`,
-        /^a response must begin with a status line .* \(only OK may be missing\), got 'HTTP\/1\.1 200'$/],
+        /^expected a status line .* \(OK may be missing, but not the space\), got 'HTTP\/1\.1 200'$/],
       ['a body only', () => http`Hello!`,
-        /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got 'Hello!'$/],
+        /^expected a status line such as 'HTTP\/1\.1 200 OK'.*, got 'Hello!'$/],
       ["the article's version", () => http`HTTP/1.x 200 OK\n\n`,
-        /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got 'HTTP\/1\.x 200 OK'$/],
+        /^expected a status line such as 'HTTP\/1\.1 200 OK'.*, got 'HTTP\/1\.x 200 OK'$/],
       ['HTTP/1.0', () => http`HTTP/1.0 200 OK\n\n`,
-        /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got 'HTTP\/1\.0 200 OK'$/],
+        /^expected a status line such as 'HTTP\/1\.1 200 OK'.*, got 'HTTP\/1\.0 200 OK'$/],
       ['a status that is none', () => http`HTTP/1.1 ${600} No\n\n`,
-        /^a response must begin with a status line such as 'HTTP\/1\.1 200 OK'.*, got 'HTTP\/1\.1 600 No'$/],
+        /^expected a status line such as 'HTTP\/1\.1 200 OK'.*, got 'HTTP\/1\.1 600 No'$/],
       ['a status that is missing', () => http`HTTP/1.1 ${any(undefined)} OK\n\n`,
         /^a value must be text or a number, or bytes for the body, got undefined$/],
       ['Chinese in a field', () => http`HTTP/1.1 302 Found\nLocation: /你好\n\n`,
@@ -2986,13 +3018,15 @@ const answers = {
   '/unchanged': () => new Response(null, { status: 304, headers: { ETag: '"1"' } }),
   '/away': () => Response.redirect('http://elsewhere/', 303),
   '/error': () => { throw new Error('on purpose') },
+  '/late': ({ signal }) => new Promise(done => signal.addEventListener('abort', () => done(new Response('late')))),
   '/bytes': async request => new Response(await request.arrayBuffer(), {
     headers: { 'Content-Type': request.headers.get('content-type') ?? 'none' },
   }),
 }
 const say = ({ method, url, headers }) => Response.json({ method, url, field: headers.get('x-field') })
 const handler = async request => (answers[new URL(request.url).pathname] ?? say)(request)
-const port = Number(process.argv[2]), s = serve({ port, answer: from_fetch(handler) })
+const port = Number(process.argv[2]), limits = { linger_ms: 100 }
+const s = serve({ port, limits, answer: from_fetch(handler) })
 s.on('listening', () => console.log('127.0.0.1:' + port))`
 
     it('5: a function of the fetch standard is an answer', async t => {
@@ -3034,6 +3068,7 @@ s.on('listening', () => console.log('127.0.0.1:' + port))`
       for (const path of ['/none', '/unchanged']) {
         assert.match(await ask(port, `GET ${path}`), /^HTTP\/1\.1 (?:204|304) (?:(?!content-length)[^])*\r\n\r\n$/i)
       }
+      assert.equal(status_of(await exchange(port, request('GET /late', 'Connection: close'), null)), 503)
       const away = await ask(port, 'GET /away')
       assert.deepEqual([status_of(away), field_of(away, 'Location')], [303, 'http://elsewhere/'])
 
@@ -4119,6 +4154,23 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       assert.equal(most_at_once, 1)
     })
 
+    it('cuts off no long answer that the system still sends, whatever the client asks meanwhile', async t => {
+      const body = x(8_000_000), limits = { idle_ms: 100, linger_ms: 100 }
+      const server = await start(t, { answer: () => http`HTTP/1.1 200 OK\n\n${body}`, limits })
+      const peer = new Peer(server.port, GET), { socket } = peer
+      // it reads no more than it must for the system to take all of the answer
+      const read_little = (): unknown => socket.pause()
+      socket.on('data', read_little)
+      await until('the server has ended', () => {
+        socket.resume()
+        return server.ends.size > 0 && [...server.ends].every(end => end.writableEnded)
+      })
+      socket.pause().off('data', read_little)
+      await pause(1_000)
+      peer.write(GET).socket.resume()
+      assert.equal(body_of(await peer.closed()).length, body.length)
+    })
+
     it('cuts off who goes on sending or keeps its side open after the last answer (linger_ms)', async t => {
       const { port, nobody } = await start(t, { limits: { linger_ms: 300 } })
       const last = [
@@ -4575,6 +4627,12 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
       const failed = PROMISED.filter(([, , status]) => status === '500').length
       await server.until('has printed the lines', () => count(server.err, '\n') >= failed)
       assert.equal(count(server.err, ' failed: '), failed, server.err)
+    })
+
+    it('may be of the native kind where the program has another Promise', async t => {
+      const answer = '(globalThis.Promise = class extends Promise {}, async () => http`HTTP/1.1 200 OK\\n\\nown`)'
+      const server = await start_program(t, { options: `answer: ${answer}` })
+      assert.equal(gist(await ask(server.port)), 'own')
     })
 
     it('may be rejected after its client is gone', async t => {

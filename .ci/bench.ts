@@ -373,7 +373,8 @@ nginx, Bun and Deno take part where they are installed.`
 
 const { values: options } = parseArgs({ options: {
   only: { type: 'string', multiple: true, default: Object.keys(SCENARIOS) }, against: { type: 'string', default: '' },
-  rounds: { type: 'string', default: '6' }, runs: { type: 'string', default: '1' }, svg: { type: 'boolean' }, help: { type: 'boolean' },
+  rounds: { type: 'string', default: '6' }, runs: { type: 'string', default: '1' },
+  svg: { type: 'boolean' }, help: { type: 'boolean' },
 } })
 if (options.help) {
   console.log(HELP)
