@@ -5,7 +5,7 @@ import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync 
 import { realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { Agent, createServer as create_http_server, get as http_get } from 'node:http'
 import { createRequire } from 'node:module'
-import { connect, createServer, Server, type AddressInfo, type Socket } from 'node:net'
+import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { availableParallelism, tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
 import { after, before, describe, it, type TestContext } from 'node:test'
@@ -69,11 +69,11 @@ async function free_port(): Promise<number> {
 
 /** A server in this process, with its ends of the open connections; `nobody` waits until there are none. */
 type Started = { port: number, server: Server, ends: Set<Socket>, nobody: () => Promise<unknown> }
-/** Starts a server in this process: `serve` with PATIENT limits, another one, or what it does with a connection. */
-async function start(t: Scope, made: Options | Server | ((socket: Socket) => unknown) = {}): Promise<Started> {
-  const other = typeof made === 'function' ? createServer(socket => made(socket.on('error', () => {}))) : made
-  const server = other instanceof Server ? other.listen(0, '127.0.0.1')
-    : serve({ host: '127.0.0.1', port: 0, ...other, limits: { ...PATIENT, ...other.limits } })
+/** Starts a server in this process: `serve` with PATIENT limits, or one that does this with a connection. */
+async function start(t: Scope, how: Options | ((socket: Socket) => unknown) = {}): Promise<Started> {
+  const server = typeof how === 'function'
+    ? createServer(socket => how(socket.on('error', () => {}))).listen(0, '127.0.0.1')
+    : serve({ host: '127.0.0.1', port: 0, ...how, limits: { ...PATIENT, ...how.limits } })
   const ends = new Set<Socket>()
   server.on('connection', socket => ends.add(socket.on('close', () => ends.delete(socket))))
   t.after(() => {
@@ -3219,12 +3219,13 @@ ${process.getuid?.() === 0 ? 'user root;' : ''} events {} http { access_log off;
 
     it('6: nginx keeps its connections to the servers, and sends no POST twice', { skip: no_nginx }, async t => {
       let connections = 0, posts = 0
-      const { port: upstream } = await start(t, create_http_server((request, response) => {
+      const upstream = create_http_server((request, response) => {
         if (request.method !== 'POST') return response.end(request.headers.host)
         posts++
         return request.socket.destroy()
-      }).on('connection', () => { connections++ }))
-      const port = await start_nginx(t, upstream, upstream)
+      }).on('connection', () => { connections++ })
+      const { port: to } = await start(t, socket => upstream.emit('connection', socket))
+      const port = await start_nginx(t, to, to)
       for (let i = 0; i < 50; i++) {
         assert.equal((await got(port, '/', { headers: { Host: `name:${port}` } })).body, `name:${port}`)
       }
@@ -3269,12 +3270,6 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     await program.until(`has ${count} connections`, async () => (await look(program, false)).connections === count)
   }
 
-  type HowToStart = {
-    limits?: Record<string, number>, quiet?: boolean, port?: number, source?: string, options?: string, shell?: string,
-    /** for node */
-    flags?: string[],
-  }
-
   /** A program that calls `serve` with such options, written as source text; SIGTERM stops it. */
   const serving = (options: string): string => `
   import { http, serve } from './server.ts'
@@ -3283,20 +3278,15 @@ describe('hard to knock over', { concurrency: 4 }, () => {
   const s = serve({ port: 0, host: '127.0.0.1', signal: stop.signal, ${options} })
   s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'))`
 
-  /**
-   * Starts a copy of server.ts with LOOK, and with PATIENT limits except for the given ones; or a program that imports
-   * it (`source`), or that calls `serve` with such `options`. A `shell` command can come before.
-   */
+  type HowToStart = { limits?: Record<string, number>, args?: string[], source?: string, node?: string[] }
+  /** Starts a copy of server.ts, or a program (`source`) that imports it, with LOOK and these and PATIENT limits. */
   async function start_program(t: Scope, how: HowToStart = {}): Promise<Program> {
-    const { limits = {}, quiet = true, port = 0, options, shell = '', flags = [] } = how
-    const source = how.source ?? (options === undefined ? '' : serving(options))
+    const { limits = {}, args = ['0', '--quiet'], source, node = [NODE] } = how
     const path = copy_of(file_of(source ? 'server' : 'wow-server'), limits)
     const script = source
       ? ['--input-type=module', '--eval', source.replace('./server.ts', pathToFileURL(path).href)]
-      : [path, String(port), '--host', '127.0.0.1', ...quiet ? ['--quiet'] : []]
-    const program = [NODE, ...flags, '--expose-gc', '--import', LOOK, ...script]
-    const command = shell ? ['sh', '-c', `${shell}; exec "$0" "$@"`, ...program] : program
-    return new Program(t, command, HERE, 'ipc').listening()
+      : [path, ...args, '--host', '127.0.0.1']
+    return new Program(t, [...node, '--expose-gc', '--import', LOOK, ...script], HERE, 'ipc').listening()
   }
 
   const GET_PICTURE = request('GET /test.jpg')
@@ -3581,7 +3571,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     it('ends under clients of every kind, also those that come, reset or say nothing meanwhile (stop_ms)', async t => {
       const answer = `({ src }) => src === '/never' ? new Promise(() => {}) : undefined`
       const options = `answer: ${answer}, limits: { stop_ms: 1_500 }`
-      const { port, child, exit } = await start_program(t, { options })
+      const { port, child, exit } = await start_program(t, { source: serving(options) })
       const never = request('GET /never')
       const messages = [
         '', 'GET', 'GET / HTTP/1.1\r\nHo', 'can you', 'can you hear me? ', '\r\n', 'NO / HTTP/9.9\r\n\r\n',
@@ -3673,13 +3663,13 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     })
 
     it('killed with SIGKILL and started again on its port, it serves at once', async t => {
-      const first = await start_program(t, { port: await free_port() })
+      const first = await start_program(t, { args: [`${await free_port()}`] })
       const peers = [GET, GET_PICTURE.repeat(300), 'GET'].map(text => new Peer(first.port, text))
       await ask(first.port)
       for (const peer of peers.slice(0, 2)) await peer.comes('HTTP/1.1 200 ')
       first.child.kill('SIGKILL')
       await until('it has ended', first.exit)
-      const second = await start_program(t, { port: first.port })
+      const second = await start_program(t, { args: [`${first.port}`] })
       assert.match(await ask(second.port), /^HTTP\/1\.1 200 /)
       for (const { socket } of peers) socket.destroy()
     })
@@ -3759,7 +3749,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       gist(await ask(to, 'POST /', [`Content-Length: ${bytes}`], x(bytes)))
 
     it('of 1 MiB less a byte from 600 clients leave it serving with a heap of 256 MiB', async t => {
-      const server = await start_program(t, { options, flags: ['--max-old-space-size=256'] })
+      const server = await start_program(t, { source: serving(options), node: [NODE, '--max-old-space-size=256'] })
       const bytes = Buffer.from(chunked_post(`100000\r\n${x(1_048_575)}`))
       const clients = Array.from({ length: 600 }, () => new Peer(server.port))
       for (const { socket } of clients) socket.write(bytes)
@@ -3772,7 +3762,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     })
 
     it('in chunks of 2 bytes from 40 clients leave it serving with a heap of 64 MiB', async t => {
-      const server = await start_program(t, { options, flags: ['--max-old-space-size=64'] })
+      const server = await start_program(t, { source: serving(options), node: [NODE, '--max-old-space-size=64'] })
       const message = chunked_post(chunk_of('xx').repeat(20_000))
       const clients = Array.from({ length: 40 }, () => new Peer(server.port, message))
       for (const peer of clients) await sent(peer)
@@ -3872,7 +3862,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     })
 
     it('are held about once each, however small the pieces are', async t => {
-      const server = await start_program(t, { options })
+      const server = await start_program(t, { source: serving(options) })
       const clients = Array.from({ length: 10 }, () => new Peer(server.port, post_of(10_000, '')))
       for (const peer of clients) await sent(peer)
       const before = await look(server)
@@ -3921,7 +3911,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     ]
     const options = "answer: ({ src }) => http`HTTP/1.1 200 OK\\n\\n${src === '/large' ? Buffer.alloc(150_000) : ''}ok`"
     for (const [what, text, answers] of SERVED) it(`after ${what}`, async t => {
-      const server = await start_program(t, { options })
+      const server = await start_program(t, { source: serving(options) })
       const clients = Array.from({ length: 100 }, () => new Peer(server.port))
       await connected(server, 100)
       const before = await look(server)
@@ -4375,7 +4365,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     }
 
     it(`${COUNT} mutated inputs leave it up, quiet and as small as it was (WOW_SEED=${SEED})`, async t => {
-      const server = await start_program(t, { quiet: false }), random = random_of(SEED)
+      const server = await start_program(t, { args: ['0'] }), random = random_of(SEED)
       const rounds = async (times: number): Promise<void> => {
         for (; times > 0; times -= 32) await Promise.all(Array.from({ length: 32 }, () => fuzz(server.port, random)))
       }
@@ -4410,7 +4400,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
     const skip = process.platform === 'win32' && 'Windows has no ulimit'
     it('goes on accepting when file descriptors are free again, '
       + 'and who is connected notices nothing', { skip }, async t => {
-      const server = await start_program(t, { shell: 'ulimit -n 64' })
+      const server = await start_program(t, { node: ['sh', '-c', 'ulimit -n 64; exec "$0" "$@"', NODE] })
       const honest = new Peer(server.port)
       let answers = 0
       const served = async (): Promise<void> => {
@@ -4435,7 +4425,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       + "Connected by [ '6.6.6.6', 6 ]\n\nRequest is: forged"
 
     it('the server prints no control character as it came, and no line that was not its own', async t => {
-      const server = await start_program(t, { quiet: false })
+      const server = await start_program(t, { args: ['0'] })
       const messages = [
         NASTY,
         request('GET /', 'X: \x9b\x85\\') + GET_AND_CLOSE,
@@ -4458,7 +4448,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
 
     it('neither side prints what turns the direction of text', async t => {
       const text = Buffer.from('a\u202eb\u2066c\u2028é').toString('latin1'), safe = 'a\\x202eb\\x2066c\\x2028é'
-      const server = await start_program(t, { quiet: false })
+      const server = await start_program(t, { args: ['0'] })
       const { port } = await start(t, socket => socket.end(text, 'latin1'))
       await exchange(server.port, text)
       await server.until('has printed the message', () => Buffer.from(server.out, 'latin1').includes(safe))
@@ -4481,7 +4471,7 @@ describe('hard to knock over', { concurrency: 4 }, () => {
 
   describe('a log that nobody reads', { concurrency: true }, () => {
     async function unheard(t: TestContext): Promise<Program> {
-      const server = await start_program(t, { quiet: false }), before = await look(server)
+      const server = await start_program(t, { args: ['0'] }), before = await look(server)
       server.child.stdout?.pause()
       const requests = request('GET /', `X: ${x(900)}`).repeat(999) + GET_AND_CLOSE
       for (let i = 0; i < 8; i++) assert.equal(statuses_of(await exchange(server.port, requests)).length, 1000)
@@ -4615,14 +4605,14 @@ s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'
 
     it('may be of the native kind where the program has another Promise', async t => {
       const answer = '(globalThis.Promise = class extends Promise {}, async () => http`HTTP/1.1 200 OK\\n\\nown`)'
-      const server = await start_program(t, { options: `answer: ${answer}` })
+      const server = await start_program(t, { source: serving(`answer: ${answer}`) })
       assert.equal(gist(await ask(server.port)), 'own')
     })
 
     it('may be rejected after its client is gone', async t => {
       const rejected = `new Promise((_, reject) => signal.addEventListener('abort', () => reject(new Error('late'))))`
       const answer = `({ src, signal }) => src === '/slow' ? ${rejected} : undefined`
-      const server = await start_program(t, { options: `answer: ${answer}` })
+      const server = await start_program(t, { source: serving(`answer: ${answer}`) })
       const peer = new Peer(server.port, request('GET /slow'))
       await connected(server, 1)
       await sent(peer)
