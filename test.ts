@@ -4,10 +4,12 @@ import { getEventListeners, once } from 'node:events'
 import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync } from 'node:fs'
 import { realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { Agent, createServer as create_http_server, get as http_get } from 'node:http'
+import type { IncomingMessage, RequestOptions } from 'node:http'
 import { createRequire } from 'node:module'
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { availableParallelism, tmpdir } from 'node:os'
 import { delimiter, join } from 'node:path'
+import { text as text_from } from 'node:stream/consumers'
 import { after, before, describe, it, type TestContext } from 'node:test'
 import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises'
 import { connect as connect_tls } from 'node:tls'
@@ -2603,17 +2605,12 @@ beside.push(() => describe('the README', { concurrency: 1 }, () => {
   const READMES = ['README.md', 'README.zh-CN.md']
   const text_of = (file: string): string => readFileSync(join(HERE, file), 'utf8')
 
-  type Block = { chapter: string, language: string, name: string, code: string }
+  type Block = { language: string, code: string, name: string }
 
-  /** The fenced blocks of a README, with the heading they stand under and the file name in their first line. */
+  /** The fenced blocks of a README, with the file name in their first line. */
   function blocks_of(readme: string): Block[] {
-    const heading_or_block = /^#+ (.*)|^```(\w*)\n((?:(?:\/\/|#) (\S+)\n)?[^]*?)^```$/gm
-    let chapter = ''
-    return Array.from(text_of(readme).matchAll(heading_or_block), match => {
-      const [, heading, language = '', code = '', name = ''] = match
-      chapter = heading ?? chapter
-      return { chapter, language: heading === undefined ? language : 'heading', name, code }
-    }).filter(block => block.language !== 'heading')
+    const blocks = text_of(readme).matchAll(/^```(\w*)\n((?:(?:\/\/|#) (\S+)\n)?[^]*?)^```$/gm)
+    return Array.from(blocks, ([, language = '', code = '', name = '']) => ({ language, code, name }))
   }
 
   const blocks = blocks_of('README.md'), programs = blocks.filter(block => block.language === 'ts')
@@ -2726,19 +2723,12 @@ beside.push(() => describe('the README', { concurrency: 1 }, () => {
     return program
   }
 
-  type Got = { status: number, body: string }
-  type HowToGet = { agent?: Agent, localAddress?: string, headers?: Record<string, string> }
-
   /** One GET through node:http, which lets a test choose the connection and the address it comes from. */
-  function got(port: number, path: string, how: HowToGet = {}): Promise<Got> {
-    return new Promise((resolve, reject) => {
-      const signal = AbortSignal.timeout(60_000)
-      http_get({ host: '127.0.0.1', port, path, agent: false, signal, ...how }, response => {
-        let body = ''
-        response.setEncoding('utf8').on('data', (piece: string) => { body += piece }).on('error', reject)
-        response.on('end', () => resolve({ status: response.statusCode ?? 0, body }))
-      }).on('error', reject)
-    })
+  async function got(port: number, path: string, how: RequestOptions = {}): Promise<{ status?: number, body: string }> {
+    const signal = AbortSignal.timeout(60_000)
+    const asked = http_get({ host: '127.0.0.1', port, path, agent: false, signal, ...how }).on('error', () => {})
+    const [response] = await once(asked, 'response') as [IncomingMessage]
+    return { status: response.statusCode ?? 0, body: await text_from(response) }
   }
 
   describe('chapters', { concurrency: 3 }, () => {
@@ -2749,8 +2739,8 @@ beside.push(() => describe('the README', { concurrency: 1 }, () => {
     })
 
     it('each program has its file name, is short and passes the strict type check', async t => {
-      for (const { chapter, name, code } of programs) {
-        assert.match(name, /^\w+\.ts$/, `a block under ${chapter} begins with its file name`)
+      for (const { name, code } of programs) {
+        assert.match(name, /^\w+\.ts$/, `a block begins with its file name: ${code}`)
         assert.ok(code.split('\n').length <= 42, `${name} is short`)
       }
       const { compilerOptions } = JSON.parse(text_of('tsconfig.json')) as { compilerOptions: object }
