@@ -4491,9 +4491,8 @@ describe('hard to knock over', { concurrency: 4 }, () => {
 
   describe('an answer that fails', { concurrency: true }, () => {
     /** A program with an `answer` that fails in the way that the path names. */
-    const FAILING = `
-import { serve, http } from './server.ts'
-import { inspect } from 'node:util'
+    const FAILING = `import { inspect } from 'node:util'
+${serving('answer')}
 const { proxy, revoke } = Proxy.revocable({}, {})
 revoke()
 const unshowable = { [inspect.custom]() { throw new Error('not to be shown') } }
@@ -4516,12 +4515,11 @@ const how = {
   resolves: async name => given[name],
 }
 const slow = http\`HTTP/1.1 200 OK\\n\\n\${'x'.repeat(1e6)}\`
-const s = serve({ port: 0, host: '127.0.0.1', answer({ src }) {
+function answer({ src }) {
   const [, way, name] = src.split('/')
   if (way === 'slow') return new Promise(resolve => setTimeout(resolve, 100, slow))
   return how[way]?.(name)
-} })
-s.on('listening', () => console.log('http://127.0.0.1:' + s.address().port + '/'))`
+}`
 
     const thrown = ['error', 'lines', 'nothing', 'null', 'number', 'symbol', 'bare', 'proxy', 'unshowable', 'trapped']
     const given = [
