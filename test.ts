@@ -4468,14 +4468,16 @@ describe('hard to knock over', { concurrency: 4 }, () => {
       return server
     }
 
-    it('has lines left out, and says so once', async t => {
+    it('has lines left out, and says so, but not for each line', async t => {
       const server = await unheard(t)
       server.child.stdout?.resume()
       await server.until('has printed what waited', async () => {
         await ask(server.port, 'GET /last')
         return server.out.includes('GET /last ')
       })
-      assert.equal(server.out.match(/^\(\d+ lines left out.*\)$/gm)?.length, 1)
+      // once more if the system takes a last piece when it is left out already
+      const said = server.out.match(/^\(\d+ lines left out.*\)$/gm) ?? []
+      assert.ok(said.length === 1 || said.length === 2, said.join(' '))
       assert.ok(server.out.length < 3_000_000, `${server.out.length} characters waited for their reader`)
     })
 
