@@ -811,10 +811,10 @@ export class Reader {
       const is_meant = this.ending === 'late' ? is_http || /^[A-Z]+$/.test(start) : is_http && start !== '\r'
       if (this.ending && is_meant) throw cut_off(this.ending)
       if (match || is_over || this.ending) return ''
-      const part = is_http ? 'line' : start.includes(' ') ? 'target' : 'method'
-      const is_early = may_be_http && !/ .* /.test(start)
-      yield* this.wait(!start ? 'idle_ms' : may_be_http ? 'head_ms' : 'text_ms', head_bytes,
-        is_http || is_early ? REST[part] : undefined)
+      let rest: RegExp | undefined
+      if (is_http) rest = REST.line
+      else if (may_be_http && !/ .* /.test(start)) rest = start.includes(' ') ? REST.target : REST.method
+      yield* this.wait(!start ? 'idle_ms' : may_be_http ? 'head_ms' : 'text_ms', head_bytes, rest)
     }
   }
 
