@@ -81,7 +81,7 @@ ${readFileSync(f)}`
       const src     = request.split(' ', 2)[1]
       let content
 
-      // not HTTP: section 2
+      // not HTTP: section 2 (a request that is refused has its own answer, which conn.sendall prefers)
       if (!conn.request) content = reply
       // deal with GET method (HEAD is a GET whose answer has no body)
       else if (method === 'GET' || method === 'HEAD') {
@@ -148,11 +148,11 @@ const defaults = {
   head_ms: 10_000,
   /** from the end of a head to the last byte of its body */
   body_ms: 30_000,
-  /** from an answer to the next request: a page asks for its pictures within this */
+  /** from when the system has taken an answer to the next request: a page asks for its pictures within this */
   idle_ms: 5_000,
   /** how long the system may take nothing for a client: Linux does so in steps of 1 MiB or more */
   write_ms: 120_000,
-  /** how long to read on after the last answer (RFC 9112, 9.6): longer than a round trip; over 64 KiB, write_ms */
+  /** how long to read on after the last answer (RFC 9112, 9.6): longer than a round trip */
   linger_ms: 2_000,
   /** from the signal until the connections still open are cut off: service managers wait longer */
   stop_ms: 4_000,
@@ -511,8 +511,6 @@ class Connection {
   private get limit_ms(): number {
     const { state, server: { options: { limits }, stopping } } = this
     if (state === 'text_ms') return Infinity
-    // the system may still have much of a long answer to send: to close would cut it off if the client sends more
-    if (state === 'linger_ms' && this.socket.bytesWritten > WRITE_BYTES) return limits.write_ms
     if (state === 'answering') return this.socket.readableEnded ? limits.linger_ms : Infinity
     const is_waiting = state === 'silent_ms' || state === 'idle_ms'
     return stopping && is_waiting ? Math.min(limits[state], STOP_GRACE_MS) : limits[state]
